@@ -1,0 +1,49 @@
+# Every target sets up .venv first when it is not there. `make` alone shows this list.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+RUN ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint app clean distclean
+
+help:
+	@echo 'make demo       run the whole recipe on the embedded world: $(RUN)/report.html'
+	@echo 'make app        open the image Q&A page on the model of the demo'
+	@echo 'make test       lint, types, tests with coverage'
+	@echo 'make lint       lint and types alone'
+	@echo 'make install    set up $(VENV) and nothing else'
+	@echo 'make clean      remove caches and build folders (distclean: $(VENV) too; runs/ always stays)'
+	@echo 'PYTHON=python3.12 chooses the interpreter (3.11 or newer).'
+
+install: $(STAMP)
+
+# the stamp is written last: an installation that was stopped half-way starts again
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'Python 3.11 or newer is needed: make PYTHON=python3.11 ...' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,app]'
+	@touch $@
+
+demo: $(STAMP)
+	$(VENV)/bin/jvlm run configs/demo.yaml
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+test: lint
+	OMP_NUM_THREADS=2 $(PY) -m pytest --cov=jvlm --cov-report=term
+
+app: $(STAMP)
+	@test -d $(RUN)/model || { echo 'no model in $(RUN)/model: run `make demo` first' >&2; exit 1; }
+	$(VENV)/bin/jvlm app $(RUN)/model
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find jvlm data apps tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

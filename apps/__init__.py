@@ -1,0 +1,1 @@
+"""Streamlit pages: they call infer and eval and hold no logic."""

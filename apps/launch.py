@@ -1,0 +1,18 @@
+"""How the Streamlit pages are started: the server settings that keep a user's images on this machine."""
+
+MAX_UPLOAD_MIB = 20  # the same limit as jvlm.images.load.DEFAULT_LIMITS
+
+
+def streamlit_flags() -> list[str]:
+    """Command-line flags for `streamlit run PAGE`: local address only, no telemetry, no internals in the browser."""
+    return [
+        "--server.address=127.0.0.1",
+        "--server.headless=true",  # else the first start waits on the terminal for an e-mail address
+        f"--server.maxUploadSize={MAX_UPLOAD_MIB}",
+        "--server.enableXsrfProtection=true",
+        "--server.enableCORS=true",
+        "--server.fileWatcherType=none",
+        "--browser.gatherUsageStats=false",
+        "--client.showErrorDetails=none",
+        "--client.toolbarMode=minimal",
+    ]

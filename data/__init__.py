@@ -1,0 +1,1 @@
+"""Data sets by name: a card and a converter each."""

@@ -1,0 +1,16 @@
+"""jvlm: the open, complete recipe and toolkit for Japanese vision-language models."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jvlm.infer.generate import VisionLanguageModel
+
+__version__ = "0.1.0"
+
+
+def load(folder: str | Path, batch_size: int = 64) -> "VisionLanguageModel":
+    """Load a model directory for inference; see `jvlm.infer.generate.VisionLanguageModel`."""
+    from jvlm.infer.generate import load_model  # torch takes seconds to import: only when it is needed
+
+    return load_model(folder, batch_size)

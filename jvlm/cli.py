@@ -1,0 +1,335 @@
+"""The `jvlm` command: parses, calls, prints. Nothing heavy is imported before a command needs it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jvlm.errors import EXIT_FAILURE, EXIT_ITEM_ERRORS, JvlmError, UsageError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, build, check.")
+text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
+tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
+app.add_typer(data_app, name="data")
+app.add_typer(text_app, name="text")
+app.add_typer(tokenizer_app, name="tokenizer")
+
+ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; configs that ship with jvlm are found by name too.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings that replace the file's: key.sub=value")]
+Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def main() -> None:
+    """Entry point: users' mistakes become one line and an exit code."""
+    try:
+        app()
+    except JvlmError as error:
+        print(f"jvlm: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("jvlm: interrupted", file=sys.stderr)
+        sys.exit(EXIT_FAILURE)
+
+
+@app.command()
+def run(config: ConfigPath, overrides: Overrides = None, runs: Runs = Path("runs")) -> None:
+    """Run a whole recipe, or go on with one that was interrupted."""
+    _run(config, overrides, runs, None)
+
+
+@app.command()
+def train(
+    config: ConfigPath,
+    stage: Annotated[str, typer.Argument(help="The last stage to run.")],
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Run a recipe up to one stage."""
+    _run(config, overrides, runs, stage)
+
+
+@app.command()
+def ask(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    question: Annotated[str, typer.Argument(help="A question, in Japanese.")],
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 96,
+) -> None:
+    """Ask a model about an image."""
+    import jvlm
+
+    print(jvlm.load(model).chat([image], question, max_new_tokens=max_new_tokens))
+
+
+@app.command()
+def caption(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    folder: Annotated[Path, typer.Argument(help="A folder of images.")],
+    out: Annotated[Path, typer.Option(help="The JSONL file to write or to continue.")],
+    prompt: Annotated[str | None, typer.Option(help="What each image is asked.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest caption, in tokens.")] = 96,
+    as_json: Json = False,
+) -> None:
+    """Caption a folder of images into JSONL; bad images become rows with an error."""
+    import dataclasses
+
+    import jvlm
+    from jvlm.infer.caption import caption_folder
+    from jvlm.sample import CAPTION_PROMPT
+
+    say = _quiet if as_json else _say
+    report = caption_folder(
+        jvlm.load(model), folder, out, prompt=prompt or CAPTION_PROMPT, max_new_tokens=max_new_tokens, say=say
+    )
+    _print(dataclasses.asdict(report), as_json)
+    if report.errors:
+        raise typer.Exit(EXIT_ITEM_ERRORS)
+
+
+@app.command(name="eval")
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    data: Annotated[Path, typer.Option(help="The toy world: the data folder of a run.")],
+    out: Annotated[Path, typer.Option(help="Folder of samples.jsonl and results.json; an earlier one is continued.")],
+    as_json: Json = False,
+) -> None:
+    """Score a model on the toy world: captions, questions, exam, with and without image."""
+    import jvlm
+    from jvlm.assets import asset
+    from jvlm.eval.toy import evaluate_exam, evaluate_general, load_toy_config
+    from jvlm.files import lock, write_json
+
+    config = load_toy_config(asset("evals", "toy.yaml"))
+    loaded = jvlm.load(model)
+    with lock(out):
+        general = evaluate_general(loaded, data / "shards", config, out)
+        results = {"general": general, "exam": evaluate_exam(loaded, data / "exam", config, out)}
+        write_json(out / "results.json", results)
+    _print(results, as_json)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    out: Annotated[Path, typer.Argument(help="The directory to write.")],
+    format: Annotated[str, typer.Option(help="llama: the language model alone, as transformers' LlamaForCausalLM.")],
+) -> None:
+    """Write a plain transformers directory."""
+    from jvlm.model.export import export as write
+
+    print(f"{out}: {write(model, out, format)}")
+
+
+@app.command()
+def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False) -> None:
+    """What a recipe costs: parameters, tokens, operations and memory of each training stage."""
+    import dataclasses
+
+    from jvlm.plan import plan as make_plan
+    from jvlm.recipe import load_recipe
+
+    rows = [dataclasses.asdict(row) for row in make_plan(load_recipe(_config(config), overrides or []))]
+    if as_json:
+        print(json.dumps({"stages": rows}))
+        return
+    _table(
+        ["stage", "parameters", "tokens", "operations", "weights + optimizer"],
+        [
+            [r["stage"], f"{r['parameters']:,}", f"{r['tokens']:,}", f"{r['operations']:.2e}", f"{r['state_gib']:.3f} GiB"]
+            for r in rows
+        ],
+    )
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine has: torch, CUDA, attention, DeepSpeed, open_clip, memory, disk."""
+    from jvlm import doctor as examine
+
+    report = examine.report()
+    if as_json:
+        print(json.dumps(report))
+    else:
+        print("\n".join(examine.lines(report)))
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="attention")],
+    as_json: Json = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+) -> None:
+    """Run a benchmark: ratios measured side by side in one run."""
+    if name != "attention":
+        raise UsageError(f"no benchmark '{name}'", fix="known: attention")
+    import torch
+
+    from jvlm.bench import attention
+    from jvlm.bench.machine import machine
+
+    torch.set_num_threads(threads)
+    _print({"bench": name, "machine": machine()} | attention.run(), as_json)
+
+
+@app.command(name="app")
+def start_app(
+    model: Annotated[Path, typer.Argument(help="A model directory.")] = Path("runs/demo/model"),
+    port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 8501,
+) -> None:
+    """Open the image Q&A page in a browser (needs the extra 'app')."""
+    import importlib.util
+    import os
+    import subprocess
+
+    from jvlm.assets import asset
+
+    if importlib.util.find_spec("streamlit") is None:
+        raise UsageError("streamlit is not installed", fix="pip install 'jvlm[app]'")
+    if not (model / "config.json").is_file():
+        raise UsageError("not a model directory", where=model, fix="run `make demo` first or name another")
+    from jvlm_apps.launch import streamlit_flags
+
+    page = asset("apps", "image_qa.py")
+    command = [sys.executable, "-m", "streamlit", "run", str(page), *streamlit_flags(), "--server.port", str(port)]
+    sys.exit(subprocess.call(command, env=os.environ | {"JVLM_MODEL": str(model.resolve())}))
+
+
+@data_app.command(name="list")
+def data_list(as_json: Json = False) -> None:
+    """The data sets jvlm knows by name."""
+    from jvlm.datasets import cards
+
+    found = cards()
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    _table(["name", "licence", "source"], [[n, str(c.get("licence")), str(c.get("source"))] for n, c in found.items()])
+
+
+@data_app.command(name="build")
+def data_build(
+    name: Annotated[str, typer.Argument(help='A known data set, or a JSONL of {"image", "text"} rows.')],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    seed: Annotated[int, typer.Option(help="Seed of a generated set.")] = 7,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Build a data set: shards with an index and hashes."""
+    from jvlm.config import load_config
+    from jvlm.datasets import build_captions, build_named
+    from jvlm.settings import DataStage
+
+    if name.endswith(".jsonl"):
+        counts = build_captions(Path(name), out)
+        _print(counts, as_json)
+        if counts["errors"]:
+            raise typer.Exit(EXIT_ITEM_ERRORS)
+        return
+    settings = load_config(DataStage, None, overrides or []).model_dump()
+    _print(build_named(name, out, seed, settings, _quiet if as_json else _say), as_json)
+
+
+@data_app.command(name="check")
+def data_check(folder: Annotated[Path, typer.Argument(help="A folder of shards.")], as_json: Json = False) -> None:
+    """Every fault of a folder of shards, at once."""
+    from jvlm.errors import EXIT_BAD_DATA
+    from jvlm.images.shards import check_shards
+
+    faults = check_shards(folder)
+    if as_json:
+        print(json.dumps({"faults": faults}, ensure_ascii=False))
+    else:
+        print("\n".join(faults) or "no fault found")
+    if faults:
+        raise typer.Exit(EXIT_BAD_DATA)
+
+
+@text_app.command(name="build")
+def text_build(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Clean, deduplicate and mix raw text."""
+    from jvlm.config import load_config
+    from jvlm.text.corpus import CorpusConfig, build_corpus
+
+    _print(build_corpus(load_config(CorpusConfig, _config(config), overrides or []), out), as_json)
+
+
+@tokenizer_app.command(name="train")
+def tokenizer_train(
+    text: Annotated[Path, typer.Argument(help="A .txt or .jsonl file, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    vocab_size: Annotated[int, typer.Option(min=300, help="Pieces, control tokens and bytes included.")] = 16000,
+    seed: Annotated[int, typer.Option(help="Seed of the trainer.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Train a tokenizer and print how it does on its own text."""
+    from jvlm.text.raw import read_documents
+    from jvlm.text.stats import tokenizer_figures
+    from jvlm.text.tokenizer import train_tokenizer
+
+    lines = [document.text for document in read_documents(text, "text", [])]
+    tokenizer = train_tokenizer(lines, vocab_size, out, seed=seed, threads=2)
+    _print({"vocab_size": tokenizer.vocab_size} | tokenizer_figures(tokenizer, lines[:2000]), as_json)
+
+
+def _run(config: Path, overrides: list[str] | None, runs: Path, until: str | None) -> None:
+    from jvlm.recipe import STAGES, load_recipe, run_recipe
+
+    if until is not None and until not in STAGES:
+        raise UsageError(f"no stage '{until}'", fix=f"stages: {', '.join(STAGES)}")
+    recipe = load_recipe(_config(config), overrides or [])
+    folder = runs / recipe.name
+    run_recipe(recipe, folder, _say, until)
+    if until is None and (folder / "report.json").exists():
+        _print_headline(folder)
+
+
+def _print_headline(folder: Path) -> None:
+    from jvlm.eval.report import headline_table
+    from jvlm.files import read_json
+
+    rows = headline_table(read_json(folder / "report.json"))
+    _table(["figure", "value", "target", "met"], [[str(cell) for cell in row] for row in rows])
+    print(f"report: {folder / 'report.html'}\nmodel: {folder / 'model'}")
+
+
+def _config(path: Path) -> Path:
+    """The file itself, or the one of that name that ships with jvlm."""
+    from jvlm.assets import asset
+
+    if path.exists():
+        return path
+    shipped = asset("configs", path.name)
+    if not shipped.exists():
+        raise UsageError("config file not found", where=path)
+    return shipped
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _print(record: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(record, ensure_ascii=False, indent=None if as_json else 2))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _quiet(text: str) -> None:
+    """Progress has no place in JSON output."""

@@ -1,0 +1,1 @@
+"""Items, scoring, audits, statistics and the report."""

@@ -1,0 +1,93 @@
+"""What an answer costs nothing to reach: chance, and the best answer given without looking or reading."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+
+from jvlm.eval.exam import is_correct
+from jvlm.eval.items import ExamItem
+from jvlm.infer.types import Generation
+from jvlm.sample import Sample
+
+IsRight = Callable[[str, str], bool]  # (answer, gold)
+
+
+def best_constant(golds: Sequence[str], is_right: IsRight) -> tuple[str, float]:
+    """The gold answer that, given to every question, is right most often, and its accuracy; ("", 0) for no question."""
+    scored = [(answer, _accuracy(answer, golds, is_right)) for answer in sorted(set(golds))]
+    return max(scored, key=lambda pair: pair[1], default=("", 0.0))
+
+
+def chance(golds: Sequence[str], is_right: IsRight) -> float | None:
+    """Expected accuracy of drawing evenly among the different gold answers (different = not right for each other)."""
+    different: list[str] = []
+    for answer in sorted(set(golds)):
+        if not any(is_right(answer, other) for other in different):
+            different.append(answer)
+    if not different:
+        return None
+    return sum(_accuracy(answer, golds, is_right) for answer in different) / len(different)
+
+
+def exam_chance(items: Sequence[ExamItem]) -> float | None:
+    """Mean over items of accepted answers / possible marks; a number cannot be guessed and counts 0."""
+    shares = [
+        len(item.accept) / math.comb(len(item.options), item.n_select) if item.answer_type != "numeric" else 0.0
+        for item in items
+    ]
+    return sum(shares) / len(shares) if shares else None
+
+
+def best_constant_marks(items: Sequence[ExamItem]) -> tuple[dict[str, str], float]:
+    """Per answer type the marks ("a", "bd", a number) that are right most often, and the accuracy of playing them."""
+    constants: dict[str, str] = {}
+    right = 0
+    for kind in sorted({item.answer_type for item in items}):
+        of_kind = [item for item in items if item.answer_type == kind]
+        scored = [(marks, sum(is_correct(i, split_marks(i, marks)) for i in of_kind)) for marks in _candidates(of_kind)]
+        constants[kind], most = max(scored, key=lambda pair: pair[1])
+        right += most
+    return constants, right / len(items) if items else 0.0
+
+
+def split_marks(item: ExamItem, marks: str) -> list[str]:
+    """Marks as an answer: one label per letter, or the whole as a number."""
+    return [marks] if item.answer_type == "numeric" else list(marks)
+
+
+class ConstantModel:
+    """A `Model` that gives one answer per `meta["kind"]`: looking at nothing, it reaches the printed constants.
+
+    As a choice it prefers the options whose place in the alphabet the answer names ("bd": second and fourth),
+    or whose text is the answer.
+    """
+
+    def __init__(self, answers: Mapping[str, str]) -> None:
+        self.answers = answers
+
+    def generate(
+        self, samples: Sequence[Sample], *, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+    ) -> list[Generation]:
+        return [Generation(self._answer(sample), "stop", 1) for sample in samples]
+
+    def choice_log_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[float]]:
+        scores = []
+        for sample, texts in zip(samples, choices, strict=True):
+            answer = self._answer(sample)
+            scores.append([0.0 if text == answer or chr(97 + i) in answer else -1.0 for i, text in enumerate(texts)])
+        return scores
+
+    def _answer(self, sample: Sample) -> str:
+        return self.answers.get(str(sample.meta.get("kind")), "")
+
+
+def _accuracy(answer: str, golds: Sequence[str], is_right: IsRight) -> float:
+    return sum(is_right(answer, gold) for gold in golds) / len(golds)
+
+
+def _candidates(items: Sequence[ExamItem]) -> list[str]:
+    if items[0].answer_type == "numeric":
+        return sorted({answer[0] for item in items for answer in item.accept})
+    labels = max((item.labels for item in items), key=len)
+    sizes = sorted({item.n_select for item in items})
+    return ["".join(marks) for size in sizes for marks in combinations(labels, size)]

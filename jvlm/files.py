@@ -1,0 +1,181 @@
+"""How anything reaches the disk: temporary name → sync → hash → rename, one writer at a time.
+
+A reader therefore sees a whole file or none. Ledgers are append-only JSON lines whose last line may be torn
+by a kill; reading drops that line and appending repairs it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jvlm.errors import DataError, JvlmError
+
+MANIFEST = "hashes.json"
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> str:
+    """Commit `data` to `path` atomically; returns its sha256. Nothing half-written is ever left under `path`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _disk_error(error, path) from error
+    return sha256_bytes(data)
+
+
+def write_text(path: Path, text: str) -> str:
+    return write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any, indent: int | None = 1) -> str:
+    return write_text(path, json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON. Raises DataError naming the file when it is missing or not JSON."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise DataError("file not found", where=path) from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"not readable as JSON: {error}", where=path) from None
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder aside and commit it by rename, with `hashes.json` written last; replaces an older one.
+
+    Yields the temporary folder. When the body raises, the temporary folder is removed and `path` is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        yield temporary
+        names = sorted(str(p.relative_to(temporary)) for p in temporary.rglob("*") if p.is_file())
+        hashes = {}
+        for name in names:
+            _sync_file(temporary / name)
+            hashes[name] = {"sha256": sha256_file(temporary / name), "bytes": (temporary / name).stat().st_size}
+        write_json(temporary / MANIFEST, hashes)
+        if path.exists():
+            os.rename(path, old)
+        os.rename(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _disk_error(error, path) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def verify_folder(path: Path) -> None:
+    """Check a committed folder against its `hashes.json`. Raises DataError naming the first file that differs."""
+    path = Path(path)
+    for name, expected in read_json(path / MANIFEST).items():
+        file = path / name
+        if not file.is_file():
+            raise DataError("file is missing", where=file)
+        if file.stat().st_size != expected["bytes"] or sha256_file(file) != expected["sha256"]:
+            raise DataError("content differs from the hash written with it", where=file, fix="restore or rebuild it")
+
+
+def append_json_line(path: Path, record: dict[str, Any]) -> None:
+    """Append one record to a ledger; a torn last line left by a kill is cut off first."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(record, ensure_ascii=False) + "\n"
+    try:
+        with open(path, "a+b") as file:
+            _cut_torn_line(file)
+            file.write(line.encode())
+            file.flush()
+    except OSError as error:
+        raise _disk_error(error, path) from error
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole record of a ledger; an empty list when the file is missing, a torn last line is dropped.
+
+    Raises DataError with the line number for a broken line that is not the last.
+    """
+    if not Path(path).exists():
+        return []
+    lines = Path(path).read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is torn or empty
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            raise DataError("not a JSON line", where=f"{path}:{number}") from None
+    return records
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold `folder` for one process. The lock dies with the process, however it dies.
+
+    Raises JvlmError when another process holds it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JvlmError("in use by another process", where=folder, fix="wait for it or stop it") from None
+        yield
+
+
+def _cut_torn_line(file: Any) -> None:
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        return
+    file.seek(size - 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _disk_error(error: OSError, path: Path) -> JvlmError:
+    return JvlmError(f"cannot write: {error.strerror or error}", where=path, fix="free disk space or check permissions; the previous state is kept")

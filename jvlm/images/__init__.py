@@ -1,0 +1,1 @@
+"""Any image → safe pixels; image-text shards: write, index, read, check."""

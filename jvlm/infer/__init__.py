@@ -1,0 +1,1 @@
+"""Generation, choice likelihoods and captioning jobs."""

@@ -1,0 +1,177 @@
+"""Answers, captions and choice likelihoods from a model directory: the one inference engine.
+
+Prompts are left-padded with explicit positions and mask, so that a batch gives what each item alone would give.
+Sampling draws from a generator seeded by (seed, item), never from the batch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from jvlm.errors import DataError
+from jvlm.images.load import load_image
+from jvlm.infer.types import Generation
+from jvlm.model.directory import load_directory
+from jvlm.model.jvlm import JvlmModel, hidden_states
+from jvlm.model.loss import token_log_probabilities
+from jvlm.model.packed import Example, pack
+from jvlm.model.processor import IGNORED, Processor
+from jvlm.sample import ImageRef, Message, Sample
+
+ROW_TOKENS = 4096
+"""Tokens scored in one forward of `choice_log_likelihoods`."""
+
+
+class VisionLanguageModel:
+    """A loaded vision-language model (satisfies `jvlm.infer.types.Model`)."""
+
+    def __init__(self, model: JvlmModel, processor: Processor, batch_size: int = 64) -> None:
+        self.model, self.processor, self.batch_size = model.eval(), processor, batch_size
+
+    def chat(self, images: Sequence[ImageRef | bytes | str | Path], question: str, *, max_new_tokens: int = 96) -> str:
+        """The answer to one question about `images`."""
+        refs = [image if isinstance(image, ImageRef) else _reference(image) for image in images]
+        message = Message("user", [*range(len(refs)), question])
+        return self.generate([Sample("chat", [message], refs)], max_new_tokens=max_new_tokens)[0].text
+
+    @torch.inference_mode()
+    def generate(
+        self, samples: Sequence[Sample], *, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+    ) -> list[Generation]:
+        """Continue each sample after its last user turn; temperature 0 is greedy.
+
+        Raises DataError when an image cannot be read or a prompt leaves no room for an answer.
+        """
+        prompts = [self.processor.encode(sample.messages, generation_prompt=True) for sample in samples]
+        limit = self.model.language.config.max_position_embeddings
+        for sample, prompt in zip(samples, prompts, strict=True):
+            if len(prompt.ids) >= limit:
+                raise DataError(f"the prompt takes {len(prompt.ids)} of {limit} tokens", where=sample.id)
+        order = sorted(range(len(samples)), key=lambda i: -len(prompts[i].ids))
+        out: list[Generation | None] = [None] * len(samples)
+        for begin in range(0, len(order), self.batch_size):
+            numbers = order[begin : begin + self.batch_size]
+            features = self._features([samples[i] for i in numbers], [prompts[i].images for i in numbers])
+            ids = [prompts[i].ids for i in numbers]
+            cap = min(max_new_tokens, limit - len(ids[0]))
+            generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in numbers] if temperature else None
+            for number, tokens in zip(numbers, self._decode(ids, features, cap, temperature, generators), strict=True):
+                stopped = bool(tokens) and tokens[-1] == self.processor.end
+                text = self.processor.tokenizer.decode(tokens)
+                out[number] = Generation(text, "stop" if stopped else "length", len(tokens))
+        return out  # type: ignore[return-value]
+
+    @torch.inference_mode()
+    def choice_log_likelihoods(
+        self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """For each sample and each of its choices: sum of log p over the choice's text and the end mark.
+
+        Documents are packed end to end under the block-diagonal mask, so no padding enters the numbers.
+        """
+        out: list[list[float]] = [[] for _ in samples]
+        row: list[tuple[int, list[int], int]] = []  # sample, ids, length of the prompt
+        room = ROW_TOKENS
+        for number, (sample, texts) in enumerate(zip(samples, choices, strict=True)):
+            prompt = self.processor.encode(sample.messages, generation_prompt=True).ids
+            for text in texts:
+                ids = [*prompt, *self.processor.tokenizer.encode(text), self.processor.end]
+                if len(ids) - 1 > room and row:
+                    self._score(row, samples, out)
+                    row, room = [], ROW_TOKENS
+                row.append((number, ids, len(prompt)))
+                room -= len(ids) - 1
+        if row:
+            self._score(row, samples, out)
+        return out
+
+    def _score(self, row: list[tuple[int, list[int], int]], samples: Sequence[Sample], out: list[list[float]]) -> None:
+        examples = [
+            Example("", ids[:-1], [IGNORED] * (prompt - 1) + ids[prompt:], []) for _, ids, prompt in row
+        ]
+        batch = pack([examples], sum(len(e.inputs) for e in examples), self.processor.pad)
+        numbers = sorted({number for number, _, _ in row})
+        per_sample = {number: self._sample_features(samples[number]) for number in numbers}
+        features = [f for number, _, _ in row if (f := per_sample[number]) is not None]
+        embeddings = self.model.embed(batch.input_ids, torch.cat(features) if features else None)
+        hidden = hidden_states(self.model.language, embeddings, batch.position_ids, batch.doc_lens)
+        tokens = token_log_probabilities(hidden[0].float(), batch.labels[0], self.model.language.lm_head)
+        for (number, _, _), document in zip(row, tokens.double().split(batch.doc_lens), strict=True):
+            out[number].append(float(document.sum()))
+
+    def _sample_features(self, sample: Sample) -> Tensor | None:
+        return self._features([sample], [self.processor.encode(sample.messages).images])
+
+    def _features(self, samples: Sequence[Sample], images: Sequence[list[int]]) -> Tensor | None:
+        pixels = [
+            self.processor.pixels(load_image(sample.images[index]))
+            for sample, indices in zip(samples, images, strict=True)
+            for index in indices
+        ]
+        return self.model.image_features(torch.from_numpy(np.stack(pixels))) if pixels else None
+
+    def _decode(
+        self,
+        prompts: list[list[int]],
+        features: Tensor | None,
+        max_new_tokens: int,
+        temperature: float,
+        generators: list[torch.Generator] | None,
+    ) -> list[list[int]]:
+        """Generated ids of each prompt (features in the order of `prompts`), the end mark included."""
+        batch, width = len(prompts), max(map(len, prompts))
+        ids = torch.full((batch, width), self.processor.pad)
+        mask = torch.zeros(batch, width, dtype=torch.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        embeddings = self.model.embed(ids, features)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        cache: Any = DynamicCache(config=self.model.language.config)
+        done = torch.zeros(batch, dtype=torch.bool)
+        generated: list[Tensor] = []
+        for _ in range(max_new_tokens):
+            hidden = self.model.language.model(
+                inputs_embeds=embeddings,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+            logits = self.model.language.lm_head(hidden).float()
+            token = _choose(logits, temperature, generators)
+            token = torch.where(done, self.processor.pad, token)
+            generated.append(token)
+            done |= token == self.processor.end
+            if done.all():
+                break
+            embeddings = self.model.language.get_input_embeddings()(token[:, None])
+            positions = positions[:, -1:] + 1
+            mask = torch.cat([mask, torch.ones(batch, 1, dtype=mask.dtype)], 1)
+        rows = torch.stack(generated, 1).tolist()
+        return [row[: row.index(self.processor.end) + 1] if self.processor.end in row else row for row in rows]
+
+
+def load_model(folder: str | Path, batch_size: int = 64) -> VisionLanguageModel:
+    """Load a vision-language model directory. Raises DataError when it is none or is damaged."""
+    loaded = load_directory(Path(folder))
+    if loaded.kind != "jvlm":
+        raise DataError(f"holds a '{loaded.kind}' model, not a vision-language model", where=folder)
+    return VisionLanguageModel(loaded.model, loaded.processor, batch_size)
+
+
+def _reference(image: bytes | str | Path) -> ImageRef:
+    return ImageRef(data=image) if isinstance(image, bytes) else ImageRef(path=str(image))
+
+
+def _choose(logits: Tensor, temperature: float, generators: list[torch.Generator] | None) -> Tensor:
+    if generators is None:
+        return logits.argmax(-1)
+    # Gumbel-max: arg max of logits/T + Gumbel noise is a draw from softmax(logits/T)
+    noise = torch.stack([torch.empty(logits.shape[1]).exponential_(generator=g) for g in generators])
+    return (logits / temperature - noise.log()).argmax(-1)

@@ -1,0 +1,30 @@
+"""What a model must be able to do to be asked questions, whoever implements it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from jvlm.sample import Sample
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generated turn. `num_tokens` counts the generated tokens; "length" means the cap was reached."""
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+    num_tokens: int
+
+
+class Model(Protocol):
+    """The interface that evaluation, jobs and apps code against."""
+
+    def generate(
+        self, samples: Sequence[Sample], *, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+    ) -> list[Generation]:
+        """Continue each sample after its last user turn; temperature 0 is greedy."""
+        ...
+
+    def choice_log_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[float]]:
+        """For each sample and each of its choices: sum of log p over the choice's text and the end mark."""
+        ...

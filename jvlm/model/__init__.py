@@ -1,0 +1,1 @@
+"""Attention, language model, vision tower, projector, their composition, processor and export."""

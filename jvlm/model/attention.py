@@ -1,0 +1,109 @@
+"""One attention function for every model here, registered with transformers under the name ``jvlm``.
+
+A packed row holds several documents one behind the other; `doc_lens` says where they end. Attention is causal
+inside a document and zero between documents (block-diagonal). Three backends give the same numbers:
+
+* ``xformers``: `memory_efficient_attention` with `BlockDiagonalCausalMask`, CUDA only (it has no CPU kernel);
+* ``sdpa``: torch's scaled dot product, one call per document, which on CPU is faster than one dense mask;
+* the dense reference in the tests.
+
+Both `AttentionInterface` and `AttentionMaskInterface` are registered: with the first alone transformers drops
+the padding mask and left-padded generation is silently wrong.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from jvlm.errors import UsageError
+
+NAME = "jvlm"
+BACKENDS = ("auto", "xformers", "sdpa")
+
+
+def resolve(choice: str = "auto", device: str = "cpu") -> tuple[str, str]:
+    """The backend that will run and the reason. Raises UsageError when the one asked for cannot."""
+    if choice not in BACKENDS:
+        raise UsageError(f"attention '{choice}' is none of {', '.join(BACKENDS)}")
+    obstacle = None
+    if not device.startswith("cuda"):
+        obstacle = "xformers has no kernel for this device"
+    elif importlib.util.find_spec("xformers") is None:
+        obstacle = "xformers is not installed"
+    if choice == "xformers" and obstacle:
+        raise UsageError(f"attention 'xformers' cannot run on {device}: {obstacle}", fix="use attention: auto")
+    if choice == "sdpa" or obstacle:
+        return "sdpa", obstacle or "asked for"
+    return "xformers", "CUDA and xformers are there"
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    doc_lens: Sequence[int] | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it.
+
+    Args:
+        query: ``[B, H, T, D]``; `key`, `value`: ``[B, H_kv, T, D]``.
+        attention_mask: boolean or additive mask of an unpacked batch (generation), or None.
+        doc_lens: lengths of the documents of all rows in turn; they sum to ``B * T`` and no document
+            crosses a row. None for unpacked batches.
+
+    Returns:
+        ``[B, T, H, D]`` and no weights.
+    """
+    if doc_lens is None:
+        is_causal = attention_mask is None and query.shape[2] > 1
+        out = F.scaled_dot_product_attention(
+            query, key, value, attention_mask, dropout, is_causal, scale=scaling, enable_gqa=True
+        )
+        return out.transpose(1, 2).contiguous(), None
+    if query.is_cuda and resolve("auto", "cuda")[0] == "xformers":
+        return _xformers(query, key, value, doc_lens, scaling, dropout), None
+    return _per_document(query, key, value, doc_lens, scaling, dropout), None
+
+
+def _per_document(
+    query: Tensor, key: Tensor, value: Tensor, doc_lens: Sequence[int], scaling: float | None, dropout: float
+) -> Tensor:
+    batch, heads, length, dim = query.shape
+    # [B, H, T, D] -> [1, H, B*T, D]: rows are laid end to end, documents never cross them
+    q, k, v = (x.transpose(0, 1).reshape(1, x.shape[1], batch * length, dim) for x in (query, key, value))
+    lens = list(doc_lens)
+    parts = [
+        F.scaled_dot_product_attention(*document, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True)
+        for document in zip(q.split(lens, 2), k.split(lens, 2), v.split(lens, 2), strict=True)
+    ]
+    return torch.cat(parts, 2)[0].transpose(0, 1).reshape(batch, length, heads, dim)
+
+
+def _xformers(
+    query: Tensor, key: Tensor, value: Tensor, doc_lens: Sequence[int], scaling: float | None, dropout: float
+) -> Tensor:
+    from xformers.ops import memory_efficient_attention
+    from xformers.ops.fmha.attn_bias import BlockDiagonalCausalMask
+
+    batch, heads, length, dim = query.shape
+    q, k, v = (x.transpose(1, 2).reshape(1, batch * length, x.shape[1], dim) for x in (query, key, value))
+    # xformers has no backward for grouped-query attention: repeat the key and value heads
+    k, v = (x.repeat_interleave(heads // x.shape[2], 2) for x in (k, v))
+    bias = BlockDiagonalCausalMask.from_seqlens(list(doc_lens), device=query.device)
+    return memory_efficient_attention(q, k, v, bias, p=dropout, scale=scaling).view(batch, length, heads, dim)
+
+
+AttentionInterface.register(NAME, packed_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

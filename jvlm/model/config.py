@@ -1,0 +1,80 @@
+"""Shapes of the parts of a model. Free of torch, so that a recipe can be read and checked in no time."""
+
+from pydantic import Field
+
+from jvlm.config import Config
+from jvlm.errors import UsageError
+
+
+class LanguageConfig(Config):
+    """Shape of a Llama-style decoder."""
+
+    hidden_size: int = Field(128, ge=8)
+    """Width of the residual stream."""
+    num_layers: int = Field(4, ge=1)
+    """Decoder blocks."""
+    num_heads: int = Field(4, ge=1)
+    """Query heads; `hidden_size` must divide by it."""
+    num_kv_heads: int | None = None
+    """Key and value heads (grouped-query attention); as many as query heads when left out."""
+    intermediate_size: int = Field(352, ge=8)
+    """Width of the SwiGLU feed-forward."""
+    max_length: int = Field(1024, ge=16)
+    """Longest sequence, in tokens."""
+    rope_theta: float = 10000.0
+    """Base of the rotary position embedding."""
+    tie_embeddings: bool = True
+    """One matrix for input and output embeddings."""
+
+
+class VisionConfig(Config):
+    """Shape of a CLIP-style image tower and of its partner for text."""
+
+    image_size: int = Field(64, ge=8)
+    """Side of the square input, in pixels."""
+    patch_size: int = Field(8, ge=2)
+    """Side of a patch, in pixels."""
+    width: int = Field(128, ge=16)
+    """Width of the image tower."""
+    layers: int = Field(4, ge=1)
+    """Blocks of the image tower."""
+    head_width: int = Field(32, ge=8)
+    """Width of one attention head."""
+    embed_dim: int = Field(128, ge=8)
+    """Width of the joint space of images and texts."""
+    text_width: int = Field(128, ge=16)
+    """Width of CLIP's text tower."""
+    text_layers: int = Field(2, ge=1)
+    """Blocks of CLIP's text tower."""
+    text_length: int = Field(64, ge=8)
+    """Longest caption, in tokens, for CLIP's text tower."""
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Subtracted from pixels in 0..1, per channel."""
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    """Divides the centred pixels, per channel."""
+    feature_layer: int = -1
+    """Block whose patch features the language model sees; -1 is the last."""
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+
+class ProjectorConfig(Config):
+    """Shape of the bridge between tower and language model."""
+
+    shuffle: int = Field(2, ge=1)
+    """Patches folded into one token along each side."""
+    hidden_size: int = Field(256, ge=8)
+    """Width of the perceptron's middle layer."""
+
+
+def num_image_tokens(vision: VisionConfig, projector: ProjectorConfig) -> int:
+    """Tokens one image takes in the language model: the only place this is computed."""
+    if vision.image_size % vision.patch_size or vision.grid % projector.shuffle:
+        raise UsageError(
+            f"an image of {vision.image_size} px in patches of {vision.patch_size} px does not fold by {projector.shuffle}",
+            fix="choose image_size divisible by patch_size × shuffle",
+        )
+    return (vision.grid // projector.shuffle) ** 2

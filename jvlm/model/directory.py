@@ -1,0 +1,139 @@
+"""Model directories: config.json + model.safetensors + tokenizer files, in the Hugging Face layout.
+
+What a directory holds is said by `model_type` in its config.json, never by its name:
+``llama`` (a plain transformers directory), ``jvlm`` (tower + projector + language model), ``jvlm_clip``.
+Only safetensors and JSON are read. Every directory carries `hashes.json` and is verified when it is loaded.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from jvlm.errors import DataError
+from jvlm.files import new_folder, read_json, verify_folder, write_json
+from jvlm.model import attention
+from jvlm.model.config import ProjectorConfig, VisionConfig
+from jvlm.model.jvlm import JvlmModel
+from jvlm.model.processor import Processor
+from jvlm.model.vision import build_clip, build_tower
+from jvlm.text.tokenizer import Tokenizer
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with the processor that feeds it. `model` is a LlamaForCausalLM, a JvlmModel or open_clip's CLIP."""
+
+    kind: str
+    model: Any
+    processor: Processor
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters by name, tied ones once, detached and contiguous on the CPU."""
+    return {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
+
+
+def load_named_tensors(model: nn.Module, tensors: dict[str, Tensor], where: object) -> None:
+    """Copy `tensors` into the parameters. Raises DataError naming what is missing, unknown or of another shape."""
+    parameters = dict(model.named_parameters())
+    missing, unknown = parameters.keys() - tensors.keys(), tensors.keys() - parameters.keys()
+    if missing or unknown:
+        raise DataError(f"weights do not fit: missing {sorted(missing)[:3]}, unknown {sorted(unknown)[:3]}", where=where)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != tensors[name].shape:
+                shapes = f"{tuple(tensors[name].shape)} instead of {tuple(parameter.shape)}"
+                raise DataError(f"{name} has shape {shapes}", where=where)
+            parameter.copy_(tensors[name])
+
+
+def language_config_record(config: LlamaConfig) -> dict[str, Any]:
+    """config.json of a Llama in both spellings: readers older than transformers 5 look for `rope_theta` and
+    `torch_dtype`, and fall back to wrong values in silence when they are not there."""
+    record = json.loads(config.to_json_string(use_diff=False))
+    record = {key: value for key, value in record.items() if value is not None and not key.startswith("_")}
+    record["architectures"] = ["LlamaForCausalLM"]
+    record["rope_theta"] = config.rope_parameters["rope_theta"]
+    record["dtype"] = record["torch_dtype"] = "float32"
+    return record
+
+
+def save_language_model(folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer) -> None:
+    """Write a directory that transformers loads as `LlamaForCausalLM`."""
+    with new_folder(folder) as new:
+        write_json(new / "config.json", language_config_record(model.config))
+        _write_parts(new, model, Processor(tokenizer))
+
+
+def save_vision_language_model(folder: Path, model: JvlmModel, processor: Processor) -> None:
+    """Write a jvlm directory: one config.json that holds the three parts' configs, one weights file."""
+    with new_folder(folder) as new:
+        config = {
+            "model_type": "jvlm",
+            "architectures": ["JvlmModel"],
+            "language": language_config_record(model.language.config),
+            "vision": model.vision_config.model_dump(),
+            "projector": model.projector_config.model_dump(),
+        }
+        write_json(new / "config.json", config)
+        _write_parts(new, model, processor)
+
+
+def save_clip(folder: Path, model: nn.Module, config: VisionConfig, tokenizer: Tokenizer) -> None:
+    """Write open_clip's CLIP with our tokenizer."""
+    with new_folder(folder) as new:
+        write_json(new / "config.json", {"model_type": "jvlm_clip", "vision": config.model_dump()})
+        _write_parts(new, model, Processor(tokenizer, config))
+
+
+def load_directory(folder: Path) -> Loaded:
+    """Read a model directory onto the CPU in float32, verified against its hashes. Raises DataError."""
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise DataError("not a model directory: config.json is missing", where=folder)
+    verify_folder(folder)
+    config, tokenizer = read_json(folder / "config.json"), Tokenizer.load(folder)
+    kind = config.get("model_type")
+    try:
+        model, processor = _build(kind, config, tokenizer, folder)
+        load_named_tensors(model, load_file(folder / WEIGHTS), folder / WEIGHTS)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"cannot be loaded: {error}", where=folder) from None
+    return Loaded(kind, model.eval(), processor)
+
+
+def _build(kind: str | None, config: dict[str, Any], tokenizer: Tokenizer, folder: Path) -> tuple[nn.Module, Processor]:
+    if kind == "llama":
+        return _llama(config), Processor(tokenizer)
+    if kind == "jvlm":
+        vision, projector = VisionConfig(**config["vision"]), ProjectorConfig(**config["projector"])
+        processor = Processor(tokenizer, vision, projector)
+        model = JvlmModel(_llama(config["language"]), build_tower(vision), projector, processor.image_token)
+        return model, processor
+    if kind == "jvlm_clip":
+        vision = VisionConfig(**config["vision"])
+        special = tokenizer.special
+        model = build_clip(vision, tokenizer.vocab_size, special["<pad>"], special["<|end|>"])
+        return model, Processor(tokenizer, vision)
+    raise DataError(f"unknown model_type {kind!r}", where=folder / "config.json", fix="known: llama, jvlm, jvlm_clip")
+
+
+def _llama(record: dict[str, Any]) -> LlamaForCausalLM:
+    record = {key: value for key, value in record.items() if key not in ("rope_theta", "torch_dtype", "dtype")}
+    return LlamaForCausalLM(LlamaConfig(**record, attn_implementation=attention.NAME))
+
+
+def _write_parts(folder: Path, model: nn.Module, processor: Processor) -> None:
+    save_file(named_tensors(model), folder / WEIGHTS, metadata={"format": "pt"})
+    processor.tokenizer.save(folder)
+    if processor.num_image_tokens or isinstance(model, LlamaForCausalLM):
+        (folder / "chat_template.jinja").write_text(processor.chat_template(), encoding="utf-8")

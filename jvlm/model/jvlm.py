@@ -1,0 +1,75 @@
+"""The vision-language model: tower → projector → image tokens of the language model."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+from jvlm.model.config import ProjectorConfig, VisionConfig
+from jvlm.model.projector import Projector
+from jvlm.model.vision import VisionTower
+
+
+class JvlmModel(nn.Module):
+    """Composition of an open_clip tower, a projector and a Llama. Image tokens in `input_ids` are replaced by features."""
+
+    def __init__(
+        self, language: LlamaForCausalLM, tower: VisionTower, projector_config: ProjectorConfig, image_token: int
+    ) -> None:
+        super().__init__()
+        self.language = language
+        self.tower = tower
+        self.projector = Projector(projector_config, tower.config, language.config.hidden_size)
+        self.projector_config = projector_config
+        self.image_token = image_token
+
+    @property
+    def vision_config(self) -> VisionConfig:
+        return self.tower.config
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """uint8 ``[N, 3, S, S]`` → ``[N, num_image_tokens, hidden]``."""
+        return self.projector(self.tower(pixels))
+
+    def embed(self, input_ids: Tensor, features: Tensor | None) -> Tensor:
+        """Token embeddings with image features scattered in.
+
+        Args:
+            input_ids: ``[B, T]`` with exactly ``num_image_tokens`` image tokens for each image.
+            features: ``[N, num_image_tokens, hidden]``, images in reading order of the batch; None without images.
+
+        Returns:
+            ``[B, T, hidden]``. Raises ValueError when image tokens and features differ in number.
+        """
+        embeddings = self.language.get_input_embeddings()(input_ids)
+        places = input_ids == self.image_token
+        num_features = 0 if features is None else features.shape[0] * features.shape[1]
+        if int(places.sum()) != num_features:
+            raise ValueError(f"{int(places.sum())} image tokens for {num_features} image features")
+        if features is None:
+            return embeddings
+        return embeddings.masked_scatter(places.unsqueeze(-1), features.to(embeddings.dtype))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        doc_lens: Sequence[int],
+        pixels: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states ``[B, T, hidden]`` of packed rows, before the language-model head."""
+        features = None if pixels is None else self.image_features(pixels)
+        return hidden_states(self.language, self.embed(input_ids, features), position_ids, doc_lens)
+
+
+def hidden_states(
+    language: LlamaForCausalLM, embeddings: Tensor, position_ids: Tensor, doc_lens: Sequence[int]
+) -> Tensor:
+    """Decoder output ``[B, T, hidden]`` for packed rows.
+
+    `use_cache=False`: with a cache transformers stops honouring packed positions, without a word.
+    """
+    return language.model(
+        inputs_embeds=embeddings, position_ids=position_ids, doc_lens=doc_lens, use_cache=False
+    ).last_hidden_state
+

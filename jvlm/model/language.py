@@ -1,0 +1,50 @@
+"""The language model: transformers' Llama, built from a config and initialised here.
+
+Every setting that matters is written down: transformers' own defaults differ between model types and versions.
+"""
+
+import math
+
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from jvlm.model import attention
+from jvlm.model.config import LanguageConfig
+
+
+def build_language_model(config: LanguageConfig, vocab_size: int, pad_id: int, bos_id: int, eos_id: int) -> LlamaForCausalLM:
+    """A freshly initialised float32 model; the caller seeds torch beforehand."""
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_kv_heads or config.num_heads,
+            max_position_embeddings=config.max_length,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+            tie_word_embeddings=config.tie_embeddings,
+            rms_norm_eps=1e-5,
+            pad_token_id=pad_id,
+            bos_token_id=bos_id,
+            eos_token_id=eos_id,
+            attn_implementation=attention.NAME,
+        )
+    )
+    initialise(model)
+    return model
+
+
+def initialise(model: LlamaForCausalLM, std: float = 0.02) -> None:
+    """Normal(0, std), with the two projections that write into the residual stream scaled by 1/sqrt(2 layers).
+
+    The scaling keeps the variance of the residual stream independent of depth (GPT-2); transformers leaves it out.
+    """
+    residual = std / math.sqrt(2 * model.config.num_hidden_layers)
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                writes_residual = name.endswith(("o_proj", "down_proj"))
+                nn.init.normal_(module.weight, 0.0, residual if writes_residual else std)

@@ -1,0 +1,214 @@
+"""A recipe: its schema, and running its stages in order, one child process each.
+
+Each stage leaves `done.json` with a key that covers its settings and everything before it. A stage that is done
+with the same key is skipped, so the same command finishes an interrupted run; a stage whose settings changed is
+refused rather than overwritten.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from jvlm.config import Config, dump_config, load_config
+from jvlm.errors import EXIT_FAILURE, JvlmError, UsageError
+from jvlm.files import lock, new_folder, read_json, verify_folder, write_text
+from jvlm.settings import (
+    AlignStage,
+    CaptionStage,
+    ClipStage,
+    CorpusStage,
+    DataStage,
+    EvalStage,
+    MedicalStage,
+    Phase,
+    PreferStage,
+    PretrainStage,
+    ReportStage,
+    TokenizerStage,
+)
+
+STAGES = (
+    "data",
+    "corpus",
+    "tokenizer",
+    "pretrain",
+    "clip",
+    "align",
+    "instruct",
+    "prefer",
+    "medical",
+    "eval",
+    "caption",
+    "report",
+)
+NEEDS: dict[str, tuple[str, ...]] = {
+    "data": (),
+    "corpus": ("data",),
+    "tokenizer": ("corpus",),
+    "pretrain": ("tokenizer",),
+    "clip": ("tokenizer",),
+    "align": ("pretrain", "clip"),
+    "instruct": ("align",),
+    "prefer": ("instruct",),
+    "medical": ("prefer",),
+    "eval": ("medical",),
+    "caption": ("medical",),
+    "report": (),
+}
+MODEL_STAGES = ("medical", "prefer", "instruct", "align")
+"""Stages that leave a vision-language model, the last first: that one is published as the run's model."""
+
+
+class Stages(Config):
+    """The stages of a recipe. One that is left out is not run; those that build on it must be left out too."""
+
+    data: DataStage | None = None
+    """Builds or finds the raw data."""
+    corpus: CorpusStage | None = None
+    """Cleans, deduplicates and mixes text."""
+    tokenizer: TokenizerStage | None = None
+    """Trains the tokenizer."""
+    pretrain: PretrainStage | None = None
+    """Pretrains the language model."""
+    clip: ClipStage | None = None
+    """Trains the image tower with CLIP's objective."""
+    align: AlignStage | None = None
+    """Trains the projector alone."""
+    instruct: Phase | None = None
+    """Trains on image conversations."""
+    prefer: PreferStage | None = None
+    """Direct preference optimisation on the model's own answers."""
+    medical: MedicalStage | None = None
+    """Continual pretraining on medicine, then exam-style instruction, with replay."""
+    eval: EvalStage | None = None
+    """Scores the models of the stages above."""
+    caption: CaptionStage | None = None
+    """Captions a folder of images."""
+    report: ReportStage | None = None
+    """Writes report.json and report.html."""
+
+
+class Recipe(Config):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run's folder under `runs/`."""
+    seed: int = Field(7, ge=0)
+    """Seed of everything that is drawn."""
+    threads: int = Field(2, ge=1)
+    """Threads of each stage; results on a CPU are identical only for the same number."""
+    attention: Literal["auto", "xformers", "sdpa"] = "auto"
+    """Attention backend; one that cannot run here is an error."""
+    stages: Stages
+    """What is run, in this order."""
+
+
+@dataclass(frozen=True)
+class StageKey:
+    """A stage to run and the key that says under which settings, its own and its predecessors'."""
+
+    name: str
+    key: str
+
+
+def load_recipe(path: Path, overrides: list[str]) -> Recipe:
+    """Read a recipe and check that every stage has its predecessors. Raises UsageError with every fault."""
+    recipe = load_config(Recipe, path, overrides)
+    given = {name for name in STAGES if getattr(recipe.stages, name) is not None}
+    missing = [
+        f"stage '{name}' needs stage '{need}', which the recipe does not have"
+        for name in STAGES
+        if name in given
+        for need in NEEDS[name]
+        if need not in given
+    ]
+    if missing:
+        raise UsageError("\n".join(missing), where=path, fix="add it or leave both out")
+    return recipe
+
+
+def stage_keys(recipe: Recipe) -> list[StageKey]:
+    """The recipe's stages in order; a key changes when anything that could change the result does."""
+    keys: list[StageKey] = []
+    chain = json.dumps([recipe.seed, recipe.threads, recipe.attention])
+    for name in STAGES:
+        stage = getattr(recipe.stages, name)
+        if stage is not None:
+            chain = hashlib.sha256(f"{chain} {name} {stage.model_dump_json()}".encode()).hexdigest()
+            keys.append(StageKey(name, chain))
+    return keys
+
+
+def run_recipe(recipe: Recipe, run: Path, say: Callable[[str], None], until: str | None = None) -> None:
+    """Run or continue every stage in `run`, then publish the last model as ``run/model``.
+
+    Raises JvlmError when a stage fails (its own message is on the terminal already) or its settings changed.
+    """
+    with lock(run):
+        write_text(run / "recipe.yaml", dump_config(recipe))
+        for stage in stage_keys(recipe):
+            done = stage_record(run, stage.name)
+            if done is not None and done["key"] == stage.key:
+                say(f"{stage.name}: done ({done['seconds']:.0f} s)")
+            else:
+                _start(run, stage, done)
+            if stage.name == until:
+                return
+        publish_model(recipe, run)
+
+
+def stage_record(run: Path, name: str) -> dict[str, Any] | None:
+    """`done.json` of a finished stage, else None."""
+    path = run / name / "done.json"
+    return read_json(path) if path.exists() else None
+
+
+def publish_model(recipe: Recipe, run: Path) -> None:
+    """Copy the last vision-language model to ``run/model``, verified."""
+    for name in MODEL_STAGES:
+        source = run / name / "model"
+        if getattr(recipe.stages, name) is None or not source.is_dir():
+            continue
+        verify_folder(source)
+        target = run / "model"
+        if target.is_dir() and read_json(target / "hashes.json") == read_json(source / "hashes.json"):
+            return
+        with new_folder(target) as new:
+            for file in source.iterdir():
+                if file.name != "hashes.json":
+                    shutil.copy2(file, new / file.name)
+        return
+
+
+def _start(run: Path, stage: StageKey, done: dict[str, Any] | None) -> None:
+    folder = run / stage.name
+    begun = folder / "key"
+    if done is not None or (begun.exists() and begun.read_text() != stage.key):
+        raise UsageError(
+            f"stage '{stage.name}' was run here with other settings, or on other results",
+            where=folder,
+            fix=f"remove {folder} to run it again, or give the recipe another name",
+        )
+    write_text(begun, stage.key)
+    threads = str(load_config(Recipe, run / "recipe.yaml").threads)
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-m", "jvlm.stages", str(run), stage.name, stage.key]
+    try:
+        code = subprocess.run(command, env=environment, check=False).returncode
+    except KeyboardInterrupt:
+        raise JvlmError(
+            f"interrupted in stage '{stage.name}'", where=run, fix="the same command goes on from there"
+        ) from None
+    if code:
+        error = JvlmError(f"stage '{stage.name}' failed", where=folder, fix="mend it; the same command goes on from there")
+        error.exit_code = code if 0 < code < 5 else EXIT_FAILURE
+        raise error

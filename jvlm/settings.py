@@ -1,0 +1,175 @@
+"""Settings of each stage of a recipe: what a user can write under `stages:` in its YAML file."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from jvlm.config import Config
+from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
+from jvlm.text.corpus import CorpusConfig
+from jvlm.train.config import LoopConfig, PackingConfig
+
+Part = Literal["tower", "projector", "language"]
+
+
+class DataStage(Config):
+    """The embedded toy world, generated."""
+
+    image_size: int = Field(64, ge=32, le=336)
+    """Side of the images, in pixels."""
+    text_bytes: int = Field(3_000_000, ge=10_000)
+    """Size of the raw general text, in bytes."""
+    captions_train: int = Field(12_000, ge=1)
+    """Images with a caption, for CLIP and alignment."""
+    captions_val: int = Field(200, ge=1)
+    """Captioned images for validation."""
+    captions_test: int = Field(500, ge=1)
+    """Captioned images for testing; also those of the retrieval pools."""
+    captions_compositional: int = Field(400, ge=1)
+    """Captioned test images with a pair of colour and shape never seen in training."""
+    instruct_train: int = Field(12_000, ge=1)
+    """Images with a conversation."""
+    vqa_val_per_kind: int = Field(40, ge=1)
+    """Validation questions of each kind."""
+    vqa_test_per_kind: int = Field(160, ge=1)
+    """Test questions of each kind (8 kinds)."""
+    preference_pool: int = Field(1_500, ge=1)
+    """Images for which the model's own answers are judged."""
+    medical_pages: int = Field(1_500, ge=1)
+    """Textbook pages and case reports with a picture."""
+    medical_training: int = Field(5_000, ge=1)
+    """Exam-style training conversations."""
+    exam_test: int = Field(420, ge=1)
+    """Exam questions of the test paper."""
+    exam_twohop: int = Field(60, ge=1)
+    """Exam questions on facts that only the textbook states."""
+    caption_folder: int = Field(48, ge=1)
+    """Loose image files for the captioning job."""
+    workers: int = Field(2, ge=1)
+    """Processes that draw; the bytes do not depend on it."""
+
+
+class CorpusStage(CorpusConfig):
+    """Cleaning of the raw text. Without `inputs` it reads the text that the data stage left."""
+
+
+class TokenizerStage(Config):
+    """The tokenizer's size."""
+
+    vocab_size: int = Field(1536, ge=300)
+    """Pieces, control tokens and bytes included."""
+
+
+class PretrainStage(Config):
+    """Language-model pretraining on the cleaned corpus."""
+
+    language: LanguageConfig = LanguageConfig()
+    """Shape of the model."""
+    loop: LoopConfig = LoopConfig()
+    """Steps and optimizer."""
+    packing: PackingConfig = PackingConfig()
+    """Rows of a step."""
+    ngram_order: int = Field(5, ge=2, le=7)
+    """Order of the character n-gram the model is measured against."""
+
+
+class ClipStage(Config):
+    """Contrastive pretraining of the image tower."""
+
+    vision: VisionConfig = VisionConfig()
+    """Shape of the tower and of its text partner."""
+    loop: LoopConfig = LoopConfig()
+    """Steps and optimizer."""
+    batch_size: int = Field(96, ge=2)
+    """Pairs in a batch; the others of the batch are a pair's negatives."""
+
+
+class Source(Config):
+    """One ingredient of a mixture: a set of image shards or a set of documents."""
+
+    shards: str | None = None
+    """Name of a set of image shards that the data stage left."""
+    text: Literal["general", "medical"] | None = None
+    """Documents: the cleaned general corpus or the medical texts."""
+    repeat: float = Field(1.0, gt=0)
+    """How often the set is seen in one epoch of the mixture; may be a fraction."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Source":
+        if (self.shards is None) == (self.text is None):
+            raise ValueError("give either shards or text")
+        return self
+
+
+class Phase(Config):
+    """One training phase of the vision-language model."""
+
+    data: list[Source] = Field(min_length=1)
+    """What is mixed."""
+    train: list[Part] = Field(default=["projector", "language"], min_length=1)
+    """Parts that learn; the others stay as they are."""
+    tower_rate: float = Field(1.0, gt=0)
+    """Learning rate of the tower as a share of the others'."""
+    loop: LoopConfig = LoopConfig()
+    """Steps and optimizer."""
+    packing: PackingConfig = PackingConfig()
+    """Rows of a step."""
+
+
+class AlignStage(Phase):
+    """Bridges the tower to the language model: by default only the projector learns."""
+
+    train: list[Part] = Field(default=["projector"], min_length=1)
+    """Parts that learn; the others stay as they are."""
+    projector: ProjectorConfig = ProjectorConfig()
+    """Shape of the projector."""
+
+
+class PreferStage(Config):
+    """On-policy preference pairs by the world's own truth, then DPO."""
+
+    samples: int = Field(4, ge=2)
+    """Answers drawn for each image of the pool."""
+    temperature: float = Field(1.0, gt=0)
+    """Temperature they are drawn at."""
+    beta: float = Field(0.1, gt=0)
+    """Strength of the pull towards the reference model."""
+    alpha: float = Field(1.0, ge=0)
+    """Weight of the likelihood of the chosen answer."""
+    pairs: int = Field(16, ge=1)
+    """Preference pairs in a batch."""
+    train: list[Part] = Field(default=["projector", "language"], min_length=1)
+    """Parts that learn."""
+    tower_rate: float = Field(1.0, gt=0)
+    """Learning rate of the tower as a share of the others'."""
+    loop: LoopConfig = LoopConfig()
+    """Steps and optimizer."""
+
+
+class MedicalStage(Config):
+    """Continual pretraining on medicine with general replay, then exam-style instruction with replay."""
+
+    pretrain: Phase
+    """Textbook, case reports and image pages."""
+    instruct: Phase
+    """Exam-style questions."""
+
+
+class EvalStage(Config):
+    """Which scores are computed."""
+
+    batch_size: int = Field(64, ge=1)
+    """Prompts generated together."""
+    exam_cutoff: float = Field(0.6, gt=0, le=1)
+    """Share of the general part's points needed to pass."""
+
+
+class CaptionStage(Config):
+    """The captioning job at the end of the recipe."""
+
+    max_new_tokens: int = Field(96, ge=1)
+    """Longest caption, in tokens."""
+
+
+class ReportStage(Config):
+    """The run's report has no settings."""

@@ -1,0 +1,58 @@
+"""CLIP on the captioned images, measured by retrieval among captions never seen."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from jvlm.eval.retrieval import retrieval_r1
+from jvlm.images.load import load_image
+from jvlm.images.shards import ShardReader
+from jvlm.model.config import VisionConfig
+from jvlm.model.directory import Loaded, load_directory, save_clip
+from jvlm.model.processor import Processor
+from jvlm.model.vision import VisionTower, build_clip
+from jvlm.stages.context import StageContext
+from jvlm.text.tokenizer import Tokenizer
+from jvlm.train.loop import train
+from jvlm.train.objectives.contrastive import Contrastive, caption_ids, caption_of
+
+BATCH = 128
+
+
+def clip(context: StageContext) -> dict[str, Any]:
+    """Train, save, and retrieve among the test captions."""
+    config, vision = context.config, context.config.vision
+    tokenizer = Tokenizer.load(context.run / "tokenizer" / "model")
+    processor = Processor(tokenizer, vision)
+    torch.manual_seed(context.recipe.seed)
+    model = build_clip(vision, tokenizer.vocab_size, processor.pad, processor.end)
+    shards = ShardReader(context.shards / "captions_train")
+    objective = Contrastive(
+        model, vision, processor, shards, config.batch_size, context.recipe.seed, context.record_error
+    )
+    train(objective, config.loop, context.folder, context.say)
+    save_clip(context.folder / "model", model, vision, tokenizer)
+
+    loaded = load_directory(context.folder / "model")
+    test = ShardReader(context.shards / "captions_test")
+    images, texts, captions = features(loaded, vision, test)
+    distinct = len(set(captions))
+    figures = retrieval_r1(images, texts, captions, pool_size=min(100, distinct), seed=context.recipe.seed)
+    context.say(f"R@1 of {figures['pool_size']}: {figures['image_to_text']:.3f} / {figures['text_to_image']:.3f}")
+    return {"retrieval": figures, "parameters": sum(p.numel() for p in model.parameters())}
+
+
+@torch.inference_mode()
+def features(loaded: Loaded, vision: VisionConfig, shards: ShardReader) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Joint-space features of images and captions ``[pairs, embed_dim]`` and the captions."""
+    normalise = VisionTower(vision, loaded.model.visual).normalise
+    images, texts, captions = [], [], []
+    for begin in range(0, len(shards), BATCH):
+        samples = [shards.read(i) for i in range(begin, min(begin + BATCH, len(shards)))]
+        batch = [caption_of(sample) for sample in samples]
+        pixels = np.stack([loaded.processor.pixels(load_image(sample.images[0])) for sample in samples])
+        images.append(loaded.model.encode_image(normalise(torch.from_numpy(pixels))).numpy())
+        texts.append(loaded.model.encode_text(caption_ids(loaded.processor, batch, vision.text_length)).numpy())
+        captions += batch
+    return np.concatenate(images), np.concatenate(texts), captions

@@ -1,0 +1,50 @@
+"""What comes after training: scores, captions, the report."""
+
+from dataclasses import asdict
+from typing import Any
+
+from jvlm.stages.context import StageContext
+
+
+def evaluate(context: StageContext) -> dict[str, Any]:
+    """General scores of the instructed, the preferred and the medical model; the exam before and after medicine."""
+    from jvlm.assets import asset
+    from jvlm.eval.toy import evaluate_exam, evaluate_general, load_toy_config
+    from jvlm.infer.generate import load_model
+
+    config = load_toy_config(asset("evals", "toy.yaml")).model_copy(update={"cutoff": context.config.exam_cutoff})
+    models = {
+        name: load_model(context.run / name / "model", context.config.batch_size)
+        for name in ("instruct", "prefer", "medical")
+    }
+    general, exam = {}, {}
+    for name, model in models.items():
+        general[name] = evaluate_general(model, context.shards, config, context.folder, name=name)
+        context.say(f"{name}: general scores done")
+    for when, name in (("before", "prefer"), ("after", "medical")):
+        exam[when] = evaluate_exam(models[name], context.data / "exam", config, context.folder, name=name)
+        context.say(f"{name}: exam done")
+    return {"models": general, "exam": exam}
+
+
+def caption(context: StageContext) -> dict[str, Any]:
+    """The captioning job on a folder of loose files."""
+    from jvlm.infer.caption import caption_folder
+    from jvlm.infer.generate import load_model
+
+    model = load_model(context.run / "medical" / "model")
+    report = caption_folder(
+        model,
+        context.data / "folder",
+        context.folder / "captions.jsonl",
+        max_new_tokens=context.config.max_new_tokens,
+        say=context.say,
+    )
+    return asdict(report)
+
+
+def report(context: StageContext) -> dict[str, Any]:
+    """report.json and report.html of the run."""
+    from jvlm.eval.report import write_report
+
+    return {"headline": write_report(context.run)["headline"]}

@@ -1,0 +1,79 @@
+"""The stages that train the vision-language model: align, instruct and medical are phases over mixtures."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jvlm.images.shards import ShardReader
+from jvlm.infer.likelihood import bits_per_character
+from jvlm.model.directory import load_directory, save_vision_language_model
+from jvlm.model.jvlm import JvlmModel
+from jvlm.model.processor import Processor
+from jvlm.model.vision import VisionTower
+from jvlm.settings import Phase, Source
+from jvlm.stages.context import StageContext
+from jvlm.stages.pretrain import token_shards
+from jvlm.text.raw import read_documents
+from jvlm.train.loop import train
+from jvlm.train.objectives.next_token import NextToken, train_only
+from jvlm.train.source import ImageSamples, Mixture, PackedRows, SampleSet, TokenDocuments
+
+
+def align(context: StageContext) -> dict[str, Any]:
+    """Bridge CLIP's tower to the pretrained language model."""
+    config = context.config
+    language = load_directory(context.run / "pretrain" / "model")
+    tower = load_directory(context.run / "clip" / "model")
+    vision = tower.processor.vision
+    assert vision is not None
+    processor = Processor(language.processor.tokenizer, vision, config.projector)
+    torch.manual_seed(context.recipe.seed)
+    model = JvlmModel(language.model, VisionTower(vision, tower.model.visual), config.projector, processor.image_token)
+    return _phase(context, config, model, processor, context.folder)
+
+
+def instruct(context: StageContext) -> dict[str, Any]:
+    """Image conversations."""
+    loaded = load_directory(context.run / "align" / "model")
+    return _phase(context, context.config, loaded.model, loaded.processor, context.folder)
+
+
+def medical(context: StageContext) -> dict[str, Any]:
+    """Continual pretraining on medicine, then exam-style instruction; each phase has a folder of its own."""
+    config = context.config
+    loaded = load_directory(context.run / "prefer" / "model")
+    model, processor = loaded.model, loaded.processor
+    texts = [d.text for d in read_documents(context.data / "text" / "medical.jsonl", "medical", [])]
+    figures: dict[str, Any] = {"bpc_medical_before": bits_per_character(model.language, processor, texts)}
+    figures["pretrain"] = _phase(context, config.pretrain, model, processor, context.folder / "1-pretrain")
+    figures["bpc_medical_after"] = bits_per_character(model.language, processor, texts)
+    loaded = load_directory(context.folder / "1-pretrain" / "model")
+    figures["instruct"] = _phase(context, config.instruct, loaded.model, processor, context.folder / "2-instruct")
+    save_vision_language_model(context.folder / "model", loaded.model, processor)
+    return figures
+
+
+def _phase(
+    context: StageContext, phase: Phase, model: JvlmModel, processor: Processor, folder: Path
+) -> dict[str, Any]:
+    sets = [_open(context, source, processor, phase.packing.row_length) for source in phase.data]
+    mixture = Mixture(sets, [source.repeat for source in phase.data])
+    names = [source.shards or source.text for source in phase.data]
+    context.say(f"{dict(zip(names, mixture.counts, strict=True))} samples an epoch, {int(mixture.lengths.sum()):,} tokens")
+    train_only(model, phase.train)
+    rows = PackedRows(mixture, phase.packing.row_length, context.recipe.seed, processor.pad)
+    objective = NextToken(model, rows, phase.packing, {"tower.": phase.tower_rate})
+    last = train(objective, phase.loop, folder, context.say)
+    save_vision_language_model(folder / "model", model, processor)
+    return {"loss": last["loss"], "samples": dict(zip(names, mixture.counts, strict=True))}
+
+
+def _open(context: StageContext, source: Source, processor: Processor, row_length: int) -> SampleSet:
+    if source.shards is not None:
+        return ImageSamples(ShardReader(context.shards / source.shards), processor, context.record_error)
+    assert source.text is not None
+    files = {"general": context.run / "corpus" / "text" / "train.jsonl", "medical": context.data / "text" / "medical.jsonl"}
+    folder = context.folder / f"tokens-{source.text}"
+    shards = token_shards(files[source.text], source.text, processor.tokenizer, folder)
+    return TokenDocuments(shards, processor, max_length=row_length)

@@ -1,0 +1,1 @@
+"""Raw Japanese text → clean corpus → tokenizer → token shards."""

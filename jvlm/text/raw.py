@@ -1,0 +1,129 @@
+"""Documents in: `.txt` (one file, one document), `.jsonl`, `.jsonl.gz` and `.jsonl.zst` (one row, one document).
+
+A bad row never stops a run: it is recorded with its file and line, and reading goes on.
+"""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import zstandard
+
+from jvlm.errors import DataError
+
+SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+_STREAM_ERRORS = (OSError, EOFError, zlib.error, zstandard.ZstdError)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text with where it came from. `path` and `line` (1-based) name the row; `line` is 0 for a whole file."""
+
+    id: str
+    text: str
+    source: str
+    licence: str = ""
+    path: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InputError:
+    """A row or file that could not be read, with `where` as `file:line` or `file`."""
+
+    where: str
+    what: str
+
+
+def read_documents(
+    path: Path, source: str, errors: list[InputError], *, licence: str = "", text_field: str = "text"
+) -> Iterator[Document]:
+    """Stream the documents of a file or, in sorted order, of every known file below a folder.
+
+    A row's own `id` and `licence` (or `license`) are kept; without an id it is `source/file:line`. Rows that are
+    not JSON, have no text or are not valid Unicode are appended to `errors`, as is a file whose stream breaks.
+    Raises DataError when `path` is missing or holds no file with a known ending.
+    """
+    path = Path(path)
+    for file in find_files(path):
+        name = str(file.relative_to(path)) if path.is_dir() else file.name
+        try:
+            if file.name.endswith(".txt"):
+                yield _text_document(file, f"{source}/{name}", source, licence)
+                continue
+            with _open(file) as stream:
+                for number, raw in enumerate(stream, 1):
+                    if not raw.strip():
+                        continue
+                    try:
+                        yield _row_document(raw, file, number, f"{source}/{name}:{number}", source, licence, text_field)
+                    except ValueError as error:
+                        errors.append(InputError(f"{file}:{number}", str(error)))
+        except ValueError as error:
+            errors.append(InputError(str(file), str(error)))
+        except _STREAM_ERRORS as error:
+            errors.append(InputError(str(file), f"unreadable from here on: {error}"))
+
+
+def find_files(path: Path) -> list[Path]:
+    """The readable files at or below `path`, sorted. Raises DataError when there is none."""
+    known = " ".join(SUFFIXES)
+    if path.is_file():
+        if not path.name.endswith(SUFFIXES):
+            raise DataError("not a known kind of text file", where=path, fix=f"use one of {known}")
+        return [path]
+    if not path.is_dir():
+        raise DataError("no such file or folder", where=path, fix="check the path of this input")
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
+    if not files:
+        raise DataError("the folder holds no text files", where=path, fix=f"put files ending in {known} there")
+    return files
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[BinaryIO]:
+    with open(file, "rb") as raw:
+        if file.name.endswith(".gz"):
+            with gzip.open(raw) as stream:
+                yield stream  # type: ignore[misc]
+        elif file.name.endswith(".zst"):
+            with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as reader:
+                yield io.BufferedReader(reader)  # type: ignore[type-var, misc]
+        else:
+            yield raw
+
+
+def _text_document(file: Path, identity: str, source: str, licence: str) -> Document:
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    if not text.strip():
+        raise ValueError("no text")
+    return Document(identity, text, source, licence, str(file))
+
+
+def _row_document(
+    raw: bytes, file: Path, number: int, identity: str, source: str, licence: str, text_field: str
+) -> Document:
+    try:
+        row = json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise ValueError("not JSON") from None
+    text = row.get(text_field) if isinstance(row, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"no text in field {text_field!r}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("not valid Unicode: a lone surrogate") from None
+    own_licence = row.get("licence") or row.get("license") or licence
+    return Document(str(row.get("id", identity)), text, source, str(own_licence), str(file), number)

@@ -1,0 +1,24 @@
+"""Figures that say how good a tokenizer is on a text."""
+
+from collections.abc import Iterable
+
+from jvlm.errors import DataError
+from jvlm.text.tokenizer import Tokenizer
+
+
+def tokenizer_figures(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, float]:
+    """`chars_per_token`; `byte_share`, the share of tokens that are single bytes of characters without a piece of
+    their own; `roundtrip`, the share of texts that decode to themselves. Raises DataError when there is no text.
+    """
+    documents = [text for text in texts if text]
+    if not documents:
+        raise DataError("no text to measure the tokenizer on")
+    encoded = tokenizer.encode_batch(documents)
+    tokens = sum(map(len, encoded))
+    byte_tokens = sum(token in tokenizer.byte_ids for ids in encoded for token in ids)
+    same = sum(tokenizer.decode(ids) == text for ids, text in zip(encoded, documents, strict=True))
+    return {
+        "chars_per_token": sum(map(len, documents)) / tokens,
+        "byte_share": byte_tokens / tokens,
+        "roundtrip": same / len(documents),
+    }

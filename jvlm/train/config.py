@@ -1,0 +1,55 @@
+"""Settings of the training loop, shared by every stage."""
+
+from pydantic import Field
+
+from jvlm.config import Config
+from jvlm.train.schedule import Schedule
+
+
+class OptimizerConfig(Config):
+    """AdamW, every hyperparameter written out: a wrong epsilon has cost others trillions of tokens."""
+
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of the running mean and of the running square of the gradient."""
+    eps: float = Field(1e-8, gt=0)
+    """Added to the root of the running square."""
+    weight_decay: float = Field(0.05, ge=0)
+    """Decoupled weight decay of matrices; norms, biases and embeddings are not decayed."""
+    clip: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    warmup: int = Field(20, ge=0)
+    """Steps of linear warm-up."""
+    schedule: Schedule = "wsd"
+    """`wsd` (warm-up, stable, linear decay) or `cosine`."""
+    final: float = Field(0.05, ge=0, le=1)
+    """Learning rate at the end, as a share of the peak."""
+    decay: float = Field(0.3, gt=0, le=1)
+    """Share of the steps over which `wsd` decays."""
+
+
+class LoopConfig(Config):
+    """Length of a stage, its checkpoints and its optimizer."""
+
+    steps: int = Field(100, ge=1)
+    """Optimizer steps."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """The optimizer and its schedule."""
+    checkpoint_every: int = Field(100, ge=1)
+    """Steps between checkpoints; the last step is always saved."""
+    keep: int = Field(2, ge=1)
+    """Checkpoints kept."""
+    log_every: int = Field(10, ge=1)
+    """Steps between lines of metrics.jsonl."""
+
+
+class PackingConfig(Config):
+    """Rows of a step for packed token batches."""
+
+    row_length: int = Field(512, ge=16)
+    """Tokens in a row."""
+    rows: int = Field(4, ge=1)
+    """Rows in a global batch."""
+    accumulation: int = Field(1, ge=1)
+    """Micro-batches a global batch is computed in; the result is the same, the memory smaller."""

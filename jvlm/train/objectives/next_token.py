@@ -1,0 +1,75 @@
+"""Next-token prediction over packed rows: pretraining, alignment, instruction and medical training alike.
+
+The stages differ in their data and in which parts of the model learn, not in what is computed.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+from jvlm.errors import UsageError
+from jvlm.model.jvlm import JvlmModel, hidden_states
+from jvlm.model.loss import chunked_cross_entropy_sum
+from jvlm.model.packed import PackedBatch
+from jvlm.train.config import PackingConfig
+from jvlm.train.source import PackedRows
+
+
+class NextToken:
+    """Sum of the cross-entropy over trained tokens. `model` is a LlamaForCausalLM or a JvlmModel."""
+
+    unit = "tokens"
+
+    def __init__(
+        self,
+        model: LlamaForCausalLM | JvlmModel,
+        rows: PackedRows,
+        packing: PackingConfig,
+        rate_scale: dict[str, float] | None = None,
+    ) -> None:
+        if packing.rows % packing.accumulation:
+            raise UsageError(f"rows ({packing.rows}) must divide by accumulation ({packing.accumulation})")
+        self.model: nn.Module = model
+        self.rows, self.packing = rows, packing
+        self.rate_scale = rate_scale or {}
+
+    def micro_batches(self, step: int) -> list[PackedBatch]:
+        first, each = step * self.packing.rows, self.packing.rows // self.packing.accumulation
+        return [
+            self.rows.batch(range(first + m * each, first + (m + 1) * each)) for m in range(self.packing.accumulation)
+        ]
+
+    def loss_sum(self, batch: PackedBatch) -> Tensor:
+        return chunked_cross_entropy_sum(packed_hidden(self.model, batch), batch.labels, language_model(self.model).lm_head)
+
+    def fingerprint(self) -> str:
+        return f"{self.rows.data.fingerprint} seed={self.rows.seed} {self.packing.row_length}x{self.packing.rows}"
+
+
+def packed_hidden(model: nn.Module, batch: PackedBatch) -> Tensor:
+    """Hidden states ``[B, T, hidden]`` of a packed batch, for a language model with or without images."""
+    if isinstance(model, JvlmModel):
+        return model(batch.input_ids, batch.position_ids, batch.doc_lens, batch.pixels)
+    embeddings = model.get_input_embeddings()(batch.input_ids)  # type: ignore[operator]
+    return hidden_states(model, embeddings, batch.position_ids, batch.doc_lens)  # type: ignore[arg-type]
+
+
+def language_model(model: nn.Module) -> LlamaForCausalLM:
+    """The Llama inside, whichever kind of model it is."""
+    return model.language if isinstance(model, JvlmModel) else model  # type: ignore[return-value]
+
+
+def train_only(model: JvlmModel, parts: Sequence[str]) -> None:
+    """Freeze everything but `parts` (of tower, projector, language). Raises UsageError for an unknown part."""
+    known = ("tower", "projector", "language")
+    for part in parts:
+        if part not in known:
+            raise UsageError(f"'{part}' is no part of the model", fix=f"parts: {', '.join(known)}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.split(".", 1)[0] in parts)
+    if "tower" in parts:
+        # these take no part in patch features: CLIP's joint-space head would only collect weight decay
+        visual = model.tower.visual
+        for unused in ("proj",):
+            getattr(visual, unused).requires_grad_(False)

@@ -1,0 +1,114 @@
+"""DPO on image conversations (Rafailov et al. 2023), with a likelihood term on the chosen answer.
+
+The reference model's log-probabilities are computed once, beforehand, and handed in: training holds one model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jvlm.errors import DataError
+from jvlm.images.load import load_image
+from jvlm.images.shards import ShardReader
+from jvlm.model.jvlm import JvlmModel
+from jvlm.model.loss import token_log_probabilities
+from jvlm.model.packed import Example, PackedBatch, pack
+from jvlm.model.processor import Processor
+from jvlm.sample import Message, Sample
+from jvlm.train.objectives.next_token import language_model, packed_hidden
+from jvlm.train.order import permute
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """`packed` holds chosen and rejected answers in turn, one document each; `reference` ``[pairs, 2]``."""
+
+    packed: PackedBatch
+    reference: Tensor
+
+    @property
+    def weight(self) -> int:
+        return len(self.reference)
+
+    @property
+    def sample_ids(self) -> list[str]:
+        return self.packed.sample_ids
+
+
+def chosen_and_rejected(sample: Sample) -> tuple[list[Message], list[Message]]:
+    """The two conversations of a preference pair. Raises DataError for a sample that is none."""
+    if not sample.rejected or sample.messages[-1].role != "assistant":
+        raise DataError("not a preference pair: it needs a last assistant turn and `rejected`", where=sample.id)
+    return sample.messages, [*sample.messages[:-1], *sample.rejected]
+
+
+def pair_batch(samples: Sequence[Sample], processor: Processor) -> PackedBatch:
+    """All answers of `samples` in one row: chosen, rejected, chosen, rejected, …
+
+    Only the last turn counts as target; what came before is the same for both.
+    """
+    examples = []
+    for sample in samples:
+        images = [processor.pixels(load_image(image)) for image in sample.images]
+        prompt = len(processor.encode(sample.messages[:-1], generation_prompt=True).ids)
+        for messages in chosen_and_rejected(sample):
+            encoded = processor.encode(messages)
+            inputs, labels = encoded.shifted(sample.id)
+            labels = [-100] * (prompt - 1) + labels[prompt - 1 :]
+            examples.append(Example(sample.id, inputs, labels, [images[i] for i in encoded.images]))
+    return pack([examples], sum(len(e.inputs) for e in examples), processor.pad)
+
+
+def answer_log_probabilities(model: JvlmModel, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    """Summed log-probability and number of target tokens of each document of a one-row batch: both ``[documents]``."""
+    hidden = packed_hidden(model, batch)[0]
+    tokens = token_log_probabilities(hidden, batch.labels[0], language_model(model).lm_head)
+    documents = torch.repeat_interleave(torch.arange(len(batch.doc_lens)), torch.tensor(batch.doc_lens))
+    zeros = tokens.new_zeros(len(batch.doc_lens))
+    counts = zeros.index_add(0, documents, (batch.labels[0] != -100).to(tokens.dtype))
+    return zeros.index_add(0, documents, tokens), counts
+
+
+class Preference:
+    """-log σ(β · (margin of the policy − margin of the reference)) + α · (−log p of the chosen answer per token)."""
+
+    unit = "pairs"
+
+    def __init__(
+        self,
+        model: JvlmModel,
+        processor: Processor,
+        shards: ShardReader,
+        reference: Mapping[str, Sequence[float]],
+        pairs: int,
+        beta: float,
+        alpha: float,
+        seed: int,
+        rate_scale: dict[str, float],
+    ) -> None:
+        self.model: nn.Module = model
+        self.policy, self.processor, self.shards, self.reference = model, processor, shards, reference
+        self.pairs, self.beta, self.alpha, self.seed = pairs, beta, alpha, seed
+        self.rate_scale = rate_scale
+
+    def micro_batches(self, step: int) -> list[PairBatch]:
+        count = len(self.shards)
+        places = step * self.pairs + torch.arange(self.pairs).numpy()
+        samples = []
+        for place in places:
+            epoch, at = divmod(int(place), count)
+            samples.append(self.shards.read(int(permute(at, count, self.seed, epoch))))
+        reference = torch.tensor([list(self.reference[sample.id]) for sample in samples])
+        return [PairBatch(pair_batch(samples, self.processor), reference)]
+
+    def loss_sum(self, batch: PairBatch) -> Tensor:
+        sums, counts = answer_log_probabilities(self.policy, batch.packed)
+        chosen, rejected = sums[0::2], sums[1::2]
+        margin = (chosen - rejected) - (batch.reference[:, 0] - batch.reference[:, 1])
+        return -F.logsigmoid(self.beta * margin).sum() - self.alpha * (chosen / counts[0::2]).sum()
+
+    def fingerprint(self) -> str:
+        return f"{self.shards.fingerprint} seed={self.seed} pairs={self.pairs} beta={self.beta} alpha={self.alpha}"

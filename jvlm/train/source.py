@@ -1,0 +1,145 @@
+"""What a stage reads: token shards and image shards as one kind of data set, and the order of its rows.
+
+A data set is a sequence of samples with known lengths. Rows of an epoch are planned from the lengths and the
+epoch's permutation alone, so the batch of any step is a pure function of (seed, step).
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from jvlm.errors import DataError
+from jvlm.images.load import load_image
+from jvlm.images.shards import ShardReader
+from jvlm.model.packed import Example, PackedBatch, pack
+from jvlm.model.processor import IGNORED, PADDING_GREY, Processor
+from jvlm.text.shards import TokenShards
+from jvlm.train.order import permute
+from jvlm.train.packing import Piece, Row, plan_documents, plan_samples
+
+
+class SampleSet(Protocol):
+    """Samples by number. `cuttable`: rows may cut a sample in two (documents without images)."""
+
+    lengths: np.ndarray
+    cuttable: bool
+    fingerprint: str
+
+    def example(self, index: int) -> Example: ...
+
+
+class TokenDocuments:
+    """Documents of token shards, each as ``<s> text </s>``.
+
+    With `max_length` a longer document is cut into samples of that many tokens, for mixtures with samples that
+    must not be cut.
+    """
+
+    def __init__(self, shards: TokenShards, processor: Processor, max_length: int | None = None) -> None:
+        shards.check(processor.tokenizer)
+        self.shards, self.bos, self.eos = shards, processor.bos, processor.eos
+        self.cuttable = max_length is None
+        lengths = np.asarray(shards.lengths, np.int64) + 1  # inputs: <s> and the text; </s> is only a label
+        limit = max_length or int(lengths.max(initial=1))
+        parts = -(-lengths // limit)
+        self.document = np.repeat(np.arange(len(lengths)), parts)
+        self.start = np.concatenate([np.arange(p) * limit for p in parts]) if len(parts) else np.zeros(0, np.int64)
+        self.lengths = np.minimum(lengths[self.document] - self.start, limit)
+        self.fingerprint = f"{shards.fingerprint}/{limit}"
+
+    def example(self, index: int) -> Example:
+        document, start = int(self.document[index]), int(self.start[index])
+        tokens = self.shards.tokens(document).tolist()
+        window = slice(start, start + int(self.lengths[index]))
+        return Example(f"document-{document}", [self.bos, *tokens][window], [*tokens, self.eos][window], [])
+
+
+class ImageSamples:
+    """Samples of image shards through the processor.
+
+    A sample whose image cannot be decoded keeps its place in the order: its labels are masked, its picture is
+    grey and it is reported to `on_error` (id, message).
+    """
+
+    cuttable = False
+
+    def __init__(self, shards: ShardReader, processor: Processor, on_error: Callable[[str, str], None]) -> None:
+        self.shards, self.processor, self.on_error = shards, processor, on_error
+        self.lengths = np.array([processor.length(shards.read(i)) for i in range(len(shards))], np.int64)
+        self.fingerprint = shards.fingerprint
+
+    def example(self, index: int) -> Example:
+        sample = self.shards.read(index)
+        encoded = self.processor.encode(sample.messages)
+        inputs, labels = encoded.shifted(sample.id)
+        try:
+            pixels = [self.processor.pixels(load_image(sample.images[image])) for image in encoded.images]
+        except DataError as error:
+            self.on_error(sample.id, str(error))
+            assert self.processor.vision is not None
+            side = self.processor.vision.image_size
+            pixels = [np.full((3, side, side), PADDING_GREY, np.uint8) for _ in encoded.images]
+            labels = [IGNORED] * len(labels)
+        return Example(sample.id, inputs, labels, pixels)
+
+
+class Mixture:
+    """Several data sets as one; `repeats[i]` says how often (also a fraction) set i is seen in an epoch."""
+
+    def __init__(self, sets: Sequence[SampleSet], repeats: Sequence[float]) -> None:
+        self.sets = list(sets)
+        self.counts = [round(len(s.lengths) * r) for s, r in zip(sets, repeats, strict=True)]
+        self.starts = np.cumsum([0, *self.counts])
+        self.lengths = np.concatenate(
+            [np.resize(np.asarray(s.lengths), count) for s, count in zip(self.sets, self.counts, strict=True)]
+        )
+        self.cuttable = all(s.cuttable for s in self.sets)
+        self.fingerprint = hashlib.sha256(repr([(s.fingerprint, c) for s, c in zip(self.sets, self.counts, strict=True)]).encode()).hexdigest()
+
+    def example(self, index: int) -> Example:
+        which = int(np.searchsorted(self.starts, index, side="right")) - 1
+        inner = self.sets[which]
+        return inner.example((index - int(self.starts[which])) % len(inner.lengths))
+
+
+class PackedRows:
+    """The endless stream of packed rows of a data set, by row number."""
+
+    def __init__(self, data: SampleSet, row_length: int, seed: int, pad_id: int) -> None:
+        if len(data.lengths) == 0:
+            raise DataError("the data set is empty")
+        self.data, self.row_length, self.seed, self.pad_id = data, row_length, seed, pad_id
+        self._ends: list[int] = []  # rows up to the end of each epoch
+        self._epoch = -1
+        self._rows: list[Row] = []
+
+    def row(self, number: int) -> Row:
+        """Row `number` of the stream, counted from 0 over all epochs."""
+        while not self._ends or number >= self._ends[-1]:
+            self._plan(len(self._ends))
+            self._ends.append((self._ends[-1] if self._ends else 0) + len(self._rows))
+        epoch = int(np.searchsorted(self._ends, number, side="right"))
+        if epoch != self._epoch:
+            self._plan(epoch)
+        return self._rows[number - (self._ends[epoch - 1] if epoch else 0)]
+
+    def batch(self, numbers: Sequence[int]) -> PackedBatch:
+        """The named rows as tensors."""
+        rows = [[self._cut(piece) for piece in self.row(number)] for number in numbers]
+        return pack(rows, self.row_length, self.pad_id)
+
+    def _plan(self, epoch: int) -> None:
+        count = len(self.data.lengths)
+        order = permute(np.arange(count), count, self.seed, epoch)
+        plan = plan_documents if self.data.cuttable else plan_samples
+        self._rows, self._epoch = plan(self.data.lengths, order, self.row_length), epoch
+
+    def _cut(self, piece: Piece) -> Example:
+        example = self.data.example(piece.sample)
+        if piece.stop - piece.start == len(example.inputs):
+            return example
+        return Example(
+            example.id, example.inputs[piece.start : piece.stop], example.labels[piece.start : piece.stop], example.pixels
+        )

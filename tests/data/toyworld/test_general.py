@@ -1,0 +1,155 @@
+import json
+import pickle
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+import pytest
+from jvlm_data.toyworld.general import (
+    SET_NAMES,
+    VQA_KINDS,
+    captions,
+    make,
+    preference_pool,
+    vqa,
+)
+from jvlm_data.toyworld.judge import answer_is_right, caption_is_exact, parse_caption
+from jvlm_data.toyworld.questions import GOLDS
+from jvlm_data.toyworld.scene import canonical, split_of
+from jvlm_data.toyworld.world import HELD_OUT_PAIRS
+
+from jvlm.errors import UsageError
+from jvlm.sample import Sample
+
+
+def fingerprint(sample: Sample) -> tuple[str, list[bytes | None]]:
+    return json.dumps(sample.to_record(), ensure_ascii=False), [image.data for image in sample.images]
+
+
+@pytest.mark.parametrize("set_name", SET_NAMES)
+def test_make_is_pure_and_depends_on_seed_and_index(set_name: str) -> None:
+    function = pickle.loads(pickle.dumps(partial(make, set_name, 7)))
+    for index in range(4):
+        sample = make(set_name, 7, index)
+        assert fingerprint(sample) == fingerprint(function(index))
+        assert fingerprint(sample) != fingerprint(make(set_name, 8, index))
+        assert fingerprint(sample)[1] != fingerprint(make(set_name, 7, index + 100))[1]
+        assert sample.meta["set"] == set_name
+        assert Sample.from_record(json.loads(json.dumps(sample.to_record())), sample.images) == sample
+
+
+def test_text_is_the_same_at_every_size() -> None:
+    for index in range(8):
+        small, large = make("instruct", 1, index, 64), make("instruct", 1, index, 128)
+        assert small.messages == large.messages
+        assert small.images != large.images
+
+
+@pytest.mark.parametrize("split", ["train", "test", "compositional"])
+def test_caption_sets(split: str) -> None:
+    samples = list(captions(3, split, 60))
+    assert len({sample.id for sample in samples}) == 60
+    assert Counter(len(sample.meta["truth"]) for sample in samples) == {1: 20, 2: 20, 3: 20}
+    for sample in samples:
+        user, assistant = sample.messages
+        assert (user.role, user.content[0], assistant.role) == ("user", 0, "assistant")
+        assert assistant.text == sample.meta["caption"]
+        assert caption_is_exact(assistant.text, sample.meta["truth"])
+        assert sample.meta["kind"] == "caption"
+        assert split_of(sample.meta["truth"]) == split
+
+
+def test_question_sets_are_balanced_and_right() -> None:
+    samples = list(vqa(3, "test", 36))
+    assert Counter(sample.meta["kind"] for sample in samples) == dict.fromkeys(VQA_KINDS, 36)
+    for kind, golds in GOLDS.items():
+        counts = Counter(sample.meta["gold"] for sample in samples if sample.meta["kind"] == kind)
+        assert max(counts.values()) - min(counts[gold] for gold in golds) <= 1
+    for sample in samples:
+        user, assistant = sample.messages
+        assert user.content[0] == 0
+        assert answer_is_right(sample.meta["kind"], assistant.text, sample.meta["gold"])
+        assert split_of(sample.meta["truth"]) == "test"
+
+
+def test_preference_pool_asks_and_does_not_answer() -> None:
+    for sample in preference_pool(3, 12):
+        assert [message.role for message in sample.messages] == ["user"]
+        assert split_of(sample.meta["truth"]) == "train"
+    pool = {sample.images[0].data for sample in preference_pool(3, 30)}
+    assert not pool & {sample.images[0].data for sample in captions(3, "train", 30)}
+
+
+def test_instruct_mix() -> None:
+    samples = [make("instruct", 5, index, 32) for index in range(400)]
+    kinds = Counter(sample.meta["kind"] for sample in samples)
+    assert 8 <= kinds["two_images"] <= 48
+    assert 4 <= kinds["page"] <= 36
+    asked = Counter(kind for sample in samples for kind in sample.meta.get("kinds", []))
+    assert set(asked) == {*VQA_KINDS, "description"}
+    assert min(asked.values()) > 60
+    with_caption = 0
+    for sample in samples:
+        roles = [message.role for message in sample.messages]
+        if sample.meta["kind"] == "page":
+            assert roles == ["document"]
+            assert [part for part in sample.messages[0].content if isinstance(part, int)] == [0, 1]
+            continue
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        images = [part for part in sample.messages[0].content if isinstance(part, int)]
+        assert images == list(range(len(sample.images)))
+        assert all(isinstance(part, str) for message in sample.messages[1:] for part in message.content)
+        if sample.meta["kind"] == "dialogue":
+            turns = len(roles) // 2
+            with_caption += turns > len(sample.meta["kinds"])
+            assert 4 <= len(sample.meta["kinds"]) <= 6
+    assert 0.32 < with_caption / kinds["dialogue"] < 0.48
+
+
+def test_two_image_answers_agree_with_the_truths() -> None:
+    checked = Counter[str]()
+    for index in range(400):
+        sample = make("instruct", 6, index, 32)
+        if sample.meta["kind"] != "two_images":
+            continue
+        truths = sample.meta["truths"]
+        for question, answer in zip(sample.messages[::2], sample.messages[1::2], strict=True):
+            text = question.text
+            if "何色" in text:
+                (named,) = [t for t in truths[int(text[0]) - 1] if f"枚目の{t[0]}の" in text]
+                assert answer_is_right("colour", answer.text, named[1])
+                checked["colour"] += 1
+                continue
+            which = int(answer.text[0]) - 1
+            if "図形が" in text:
+                more = len(truths[which]) > len(truths[1 - which])
+                assert len(truths[0]) != len(truths[1])
+                assert more == ("多い" in text)
+                checked["count"] += 1
+            else:
+                assert [has(text, truth) for truth in truths] == [which == 0, which == 1]
+                checked["existence"] += 1
+    assert min(checked[kind] for kind in ("colour", "count", "existence")) > 4
+
+
+def has(text: str, truth: Sequence[Sequence[str]]) -> bool:
+    ((_, colour, shape),) = parse_caption(text.split("が")[0])
+    return any((colour, shape) == (c, s) for _, c, s in truth)
+
+
+def test_training_sets_never_show_or_name_a_held_out_pair_or_a_test_truth() -> None:
+    tested = {canonical(make(name, 1, index, 32).meta["truth"]) for name in ("captions_test",) for index in range(150)}
+    for index in range(150):
+        for name in ("captions_train", "instruct", "vqa_train", "preference_pool"):
+            sample = make(name, 1, index, 32)
+            truths = sample.meta.get("truths") or [sample.meta["truth"]]
+            assert not {canonical(truth) for truth in truths} & tested
+            for truth in truths:
+                assert not {(c, s) for _, c, s in truth} & set(HELD_OUT_PAIRS)
+            for message in sample.messages:
+                assert not {(c, s) for _, c, s in parse_caption(message.text)} & set(HELD_OUT_PAIRS), message
+
+
+def test_unknown_set() -> None:
+    with pytest.raises(UsageError, match="unknown set"):
+        make("captions_dev", 0, 0)
