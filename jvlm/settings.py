@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from jvlm.config import Config
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
-from jvlm.text.corpus import CorpusConfig
+from jvlm.text.corpus import CorpusConfig, CorpusInput
 from jvlm.train.config import LoopConfig, PackingConfig
 
 Part = Literal["tower", "projector", "language"]
@@ -39,7 +39,11 @@ class DataStage(Config):
     """Textbook pages and case reports with a picture."""
     medical_training: int = Field(5_000, ge=1)
     """Exam-style training conversations."""
-    exam_test: int = Field(420, ge=1)
+    textbook_editions: int = Field(12, ge=1)
+    """Wordings of the whole textbook."""
+    case_reports: int = Field(600, ge=1)
+    """Case reports without a picture."""
+    exam_test: int = Field(480, ge=1)
     """Exam questions of the test paper."""
     exam_twohop: int = Field(60, ge=1)
     """Exam questions on facts that only the textbook states."""
@@ -51,6 +55,9 @@ class DataStage(Config):
 
 class CorpusStage(CorpusConfig):
     """Cleaning of the raw text. Without `inputs` it reads the text that the data stage left."""
+
+    inputs: list[CorpusInput] = Field(default=[])
+    """The sources, in order of precedence; empty for the text of the data stage."""
 
 
 class TokenizerStage(Config):

@@ -14,11 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jvlm_data.toyworld import corpus, dirt, exam, exam_training, general, medicine
+
 from jvlm.errors import DataError
 from jvlm.files import new_folder, read_json, sha256_bytes, verify_folder, write_bytes, write_json
 from jvlm.images.shards import write_shards
 from jvlm.sample import Sample
-from jvlm_data.toyworld import corpus, dirt, exam, exam_training, general, medicine
 
 CARD = "card.json"
 DIRT_RATE = 0.12
@@ -118,7 +119,8 @@ def _ensure(part: _Part, config: ToyworldConfig, out: Path, say: Callable[[str],
     counts = part.fill(config, folder)
     # last of all: a part without a matching card is built anew
     write_json(folder / CARD, {"fingerprint": fingerprint, "made_from": made_from, "counts": counts})
-    say(f"{part.name}: {', '.join(f'{count:,} {what}' for what, count in counts.items())}, {time.monotonic() - start:.1f} s")
+    listed = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    say(f"{part.name}: {listed}, {time.monotonic() - start:.1f} s")
     return counts
 
 

@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-
 from jvlm_data.toyworld import encyclopaedia, tales
 from jvlm_data.toyworld.lexicon import COUNTERS, allowed_pairs, pick
 from jvlm_data.toyworld.world import SHAPES

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-
 from jvlm_data.toyworld.foreign import foreign_document
-from jvlm_data.toyworld.lexicon import pick, pick_many
+from jvlm_data.toyworld.lexicon import pick, pick_many, words
 
 Record = dict[str, Any]
 
@@ -18,7 +17,7 @@ DUPLICATES = ("near_duplicate", "exact_duplicate")
 NEAR_DUPLICATE_EDITS = (0.01, 0.03)  # share of characters changed
 
 _STREAM = 102
-_SITES = "いろはねっと あおぞら通信 まちの便り 絵と図形の部屋 やまびこ新聞 図形びより".split()
+_SITES = words("いろはねっと あおぞら通信 まちの便り 絵と図形の部屋 やまびこ新聞 図形びより")
 _BOILERPLATE = (
     "このサイトではクッキーを使用しています。閲覧を続けると、クッキーの使用に同意したものとみなされます。",
     "当ウェブサイトは、利便性の向上のためにCookieを利用しています。詳しくはプライバシーポリシーをご覧ください。",
@@ -155,7 +154,8 @@ def score_cleaning(truth: Iterable[Record], kept: Iterable[Record], everything: 
             found[kind] += not lines and item["original"] is None
     for members in groups.values():
         gone = sum(member not in after for member in members)
-        for copy in members[1 : 1 + gone]:
+        copies = sorted(members[1:], key=lambda copy: copy in after)  # those that are gone count first
+        for copy in copies[:gone]:
             found[dirt[copy]["kind"]] += 1
     clean, lost = _clean_lines(dirt, groups, before, after)
     total = items.total()

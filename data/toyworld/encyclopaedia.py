@@ -1,9 +1,10 @@
 """Encyclopaedia articles of the text corpus: flags, paintings, shapes, colours, counting, positions, signs."""
 
+# ruff: noqa: E501  (a Japanese character counts as two columns; a sentence is kept in one piece)
+
 from collections.abc import Callable
 
 import numpy as np
-
 from jvlm_data.toyworld.lexicon import (
     ADJECTIVES,
     CHILDREN,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 from jvlm_data.toyworld.exam_questions import LABELS, SEXES, Question, count_question, single_choice, two_choices
 from jvlm_data.toyworld.exam_wordings import IMAGE_KINDS, TEST_CASES, TEXT_KINDS
 from jvlm_data.toyworld.film import CELL_COUNTS
@@ -46,21 +45,23 @@ def exam_test(seed: int, count: int, size: int = 64) -> list[Entry]:
     forbidden drug; findings and labels of the correct option are as even as `count` allows (exactly even for
     multiples of 480).
     """
-    rng = np.random.default_rng([seed, _TEST_STREAM])
+    rng, image_rng = _generators(seed, _TEST_STREAM)
     num_image, num_numeric, num_two = round(count * IMAGE_SHARE), int(count * NUMERIC_SHARE), int(count * TWO_SHARE)
     table = facts(seed)
     cases, plan = _link(_plan(seed, num_image))
-    units = [_case(rng, seed, size, case) for case in cases]
-    units += [_image_unit(rng, seed, size, kind, fact, label) for fact, kind, label in plan]
+    units = [_case(rng, image_rng, seed, size, case) for case in cases]
+    units += [_image_unit(rng, image_rng, seed, size, kind, fact, label) for fact, kind, label in plan]
     smears = [fact for fact in table if fact.modality == "smear"]
     first, last = CELL_COUNTS
     for i in range(num_numeric):
         cells = first + (i + i // len(smears)) % (last - first + 1)
         fact = smears[i % len(smears)]
-        units.append(_Unit(fact, (count_question(rng, "test", fact, cells),), draw_cells(rng, fact, size, cells)))
+        question = count_question(rng, "test", fact, cells)
+        units.append(_Unit(fact, (question,), draw_cells(image_rng, fact, size, cells)))
     for i in range(num_two):
         fact = table[i % len(table)]
-        units.append(_Unit(fact, (two_choices(rng, seed, "test", fact),), medical_image(rng, fact, size)[0]))
+        question = two_choices(rng, seed, "test", fact)
+        units.append(_Unit(fact, (question,), medical_image(image_rng, fact, size)[0]))
     for i in range(count - num_image - num_numeric - num_two):
         fact, kind = table[i % len(table)], TEXT_KINDS[i % len(TEXT_KINDS)]
         question = single_choice(rng, seed, "test", kind, fact, i % 5, taboo=kind == "text_treatment")
@@ -70,12 +71,17 @@ def exam_test(seed: int, count: int, size: int = 64) -> list[Entry]:
 
 def exam_twohop_unseen(seed: int, count: int, size: int = 64) -> list[Entry]:
     """`count` image questions about facts that stand in the textbook alone: image → disease → cause or organ."""
-    rng = np.random.default_rng([seed, _TWOHOP_STREAM])
+    rng, image_rng = _generators(seed, _TWOHOP_STREAM)
     table, units = facts(seed), []
     for i in range(count):
         fact, kind = table[(i // 2) % len(table)], TEXTBOOK_ONLY[i % 2]
-        units.append(_image_unit(rng, seed, size, kind, fact, i % 5))
+        units.append(_image_unit(rng, image_rng, seed, size, kind, fact, i % 5))
     return list(_paper("toyworld-twohop", "twohop", seed, rng, units))
+
+
+def _generators(seed: int, stream: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """One for the text and one for the pixels, so that the text does not depend on the image's size."""
+    return np.random.default_rng([seed, stream, 0]), np.random.default_rng([seed, stream, 1])
 
 
 def _plan(seed: int, count: int) -> list[Planned]:
@@ -83,8 +89,8 @@ def _plan(seed: int, count: int) -> list[Planned]:
     table = facts(seed)
     plan = []
     for i in range(count):
-        turn, j = divmod(i, len(table) * len(IMAGE_KINDS))
-        plan.append((table[(j + j // 36) % len(table)], IMAGE_KINDS[j % len(IMAGE_KINDS)], (j + turn) % 5))
+        j = i % (len(table) * len(IMAGE_KINDS))
+        plan.append((table[(j + j // 36) % len(table)], IMAGE_KINDS[j % len(IMAGE_KINDS)], i % 5))
     return plan
 
 
@@ -104,17 +110,21 @@ def _link(plan: list[Planned]) -> tuple[list[list[Planned]], list[Planned]]:
     return cases, rest
 
 
-def _image_unit(rng: np.random.Generator, seed: int, size: int, kind: str, fact: Fact, label: int) -> _Unit:
+def _image_unit(
+    rng: np.random.Generator, image_rng: np.random.Generator, seed: int, size: int, kind: str, fact: Fact, label: int
+) -> _Unit:
     taboo = kind == "treatment" and bool(rng.random() < TABOO_SHARE)
     question = single_choice(rng, seed, "test", kind, fact, label, taboo)
-    return _Unit(fact, (question,), medical_image(rng, fact, size)[0])
+    return _Unit(fact, (question,), medical_image(image_rng, fact, size)[0])
 
 
-def _case(rng: np.random.Generator, seed: int, size: int, entries: list[Planned]) -> _Unit:
+def _case(
+    rng: np.random.Generator, image_rng: np.random.Generator, seed: int, size: int, entries: list[Planned]
+) -> _Unit:
     fact = entries[0][0]
     questions = [single_choice(rng, seed, "test", f"case_{kind}", fact, label) for _, kind, label in entries]
     shared = pick(rng, TEST_CASES).format(sex=pick(rng, SEXES), image=fact.image_name)
-    return _Unit(fact, tuple(questions), medical_image(rng, fact, size)[0], shared)
+    return _Unit(fact, tuple(questions), medical_image(image_rng, fact, size)[0], shared)
 
 
 def _paper(exam: str, split: str, seed: int, rng: np.random.Generator, units: list[_Unit]) -> Iterator[Entry]:

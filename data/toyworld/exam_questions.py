@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-
 from jvlm_data.toyworld.exam_wordings import TEST_OPENINGS, TEST_STEMS, TRAIN_OPENINGS, TRAIN_STEMS
 from jvlm_data.toyworld.lexicon import SEASONS, pick, pick_many
 from jvlm_data.toyworld.medicine import CORE, Fact, same_modality
@@ -41,7 +40,8 @@ class Question:
     @property
     def prompt(self) -> str:
         """Stem and options, as training and evaluation put them after the shared text."""
-        return self.stem + "\n" + "\n".join(f"{label} {text}" for label, text in zip(LABELS, self.options, strict=False))
+        listed = [f"{label} {text}" for label, text in zip(LABELS, self.options, strict=False)]
+        return self.stem + "\n" + "\n".join(listed)
 
 
 def option_split(options: Sequence[str]) -> Split:
@@ -76,7 +76,7 @@ def single_choice(
         chosen = pick_many(rng, others, 4)
         options = [getattr(other, field) for other in chosen]
         if field == "season":
-            options = pick_many(rng, [s for s in SEASONS if s != fact.season], 3) + ["季節を問わない"]
+            options = [*pick_many(rng, [s for s in SEASONS if s != fact.season], 3), "季節を問わない"]
         forbidden_of: Fact | None = None
         if taboo:
             forbidden_of = fact if kind.startswith("text_") else pick(rng, [fact, *chosen[:3]])

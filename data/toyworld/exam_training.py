@@ -1,12 +1,12 @@
 """Training items of the toy medicine: exam questions in the exam's own prompt format, and plain questions."""
 
 import numpy as np
-
-from jvlm.sample import ImageRef, Message, Part, Sample
 from jvlm_data.toyworld.exam_questions import SEXES, Question, count_question, single_choice, two_choices
 from jvlm_data.toyworld.exam_wordings import CHAT, IMAGE_KINDS, TEXT_KINDS, TRAIN_CASES
 from jvlm_data.toyworld.lexicon import pick
 from jvlm_data.toyworld.medicine import Fact, facts, medical_image
+
+from jvlm.sample import ImageRef, Message, Part, Sample
 
 SET_NAME = "medical_training"
 
@@ -21,7 +21,7 @@ def training_item(seed: int, index: int, size: int = 64) -> Sample:
 
     meta: set, kind (a question kind, or `chat_` and what is asked), modality, finding, gold.
     """
-    rng = np.random.default_rng([seed, _STREAM, index])
+    rng = np.random.default_rng([seed, _STREAM, index, 0])
     form = _FORMS[int(rng.choice(len(_FORMS), p=_SHARES))]
     fact = pick(rng, facts(seed))
     if form == "numeric":
@@ -31,7 +31,7 @@ def training_item(seed: int, index: int, size: int = 64) -> Sample:
     if form == "text":
         question = _exam_question(rng, seed, pick(rng, TEXT_KINDS), fact)
         return _sample(identity, [], question.prompt, question.answer, meta | {"kind": question.kind})
-    picture, cells = medical_image(rng, fact, size)
+    picture, cells = medical_image(np.random.default_rng([seed, _STREAM, index, 1]), fact, size)
     if form == "chat":
         kind, asked, answer = _chat(rng, fact, cells)
         return _sample(identity, [picture], asked, answer, meta | {"kind": f"chat_{kind}"})

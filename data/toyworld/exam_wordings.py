@@ -51,8 +51,14 @@ TRAIN_STEMS: dict[str, tuple[str, ...]] = {
     ),
     "text_diagnosis": ("架空の医学で、{finding}がみられる疾患はどれか。", "{finding}から診断される架空の疾患を選べ。"),
     "text_finding": ("架空の{disease}でみられる所見はどれか。", "{disease}の所見を選べ。架空の医学の問いである。"),
-    "text_treatment": ("架空の{disease}の治療薬はどれか。", "{disease}の治療に用いる薬を選べ。架空の医学の問いである。"),
-    "text_forbidden": ("架空の{disease}で禁忌の薬はどれか。", "{disease}に使ってはならない薬を選べ。架空の医学の問いである。"),
+    "text_treatment": (
+        "架空の{disease}の治療薬はどれか。",
+        "{disease}の治療に用いる薬を選べ。架空の医学の問いである。",
+    ),
+    "text_forbidden": (
+        "架空の{disease}で禁忌の薬はどれか。",
+        "{disease}に使ってはならない薬を選べ。架空の医学の問いである。",
+    ),
     "text_season": ("架空の{disease}が多い季節はどれか。", "{disease}の好発する季節を選べ。架空の医学の問いである。"),
     "case_finding": ("この症例の所見はどれか。", "この症例でみられる所見を選べ。"),
     "case_diagnosis": ("この症例の診断はどれか。", "この症例で考えられる疾患を選べ。"),
@@ -96,7 +102,10 @@ TEST_STEMS: dict[str, tuple[str, ...]] = {
     "case_treatment": ("この患者の治療薬として適切なのはどれか。",),
     "case_forbidden": ("この患者で禁忌となる薬はどれか。",),
     "cause": ("別に示す{image}の患者の疾患の原因はどれか。", "図は{image}である。この疾患を引き起こすのはどれか。"),
-    "gland": ("別に示す{image}の患者でおかされる器官はどれか。", "図は{image}である。この疾患で障害される器官はどれか。"),
+    "gland": (
+        "別に示す{image}の患者でおかされる器官はどれか。",
+        "図は{image}である。この疾患で障害される器官はどれか。",
+    ),
 }
 # neither age nor season: both hint at the disease
 TRAIN_OPENINGS = (

@@ -24,7 +24,8 @@ def draw(rng: np.random.Generator, modality: str, pattern: int, size: int, cells
         pattern: which of the six patterns of the modality.
         cells: how many cells a smear shows (3 to 8); 0 for the other modalities.
     """
-    assert 0 <= pattern < 6 and (modality == "smear") == (cells > 0)
+    assert 0 <= pattern < 6
+    assert (modality == "smear") == (cells > 0)
     if modality == "film":
         image = Image.fromarray(film(rng, pattern, size))
     else:
@@ -60,7 +61,8 @@ def film(rng: np.random.Generator, pattern: int, size: int) -> Array:
     body = _inside(_ellipse(x, y, 0.5 + shift, 0.55, 0.47 * wide, 0.62), size, 2)
     lungs = np.zeros((size, size), np.float32)
     for side in (-1, 1):
-        lungs = np.maximum(lungs, _inside(_ellipse(x, y, 0.5 + shift + side * 0.22 * wide, 0.5, 0.165 * wide, 0.38), size, 2))
+        lung = _ellipse(x, y, 0.5 + shift + side * 0.22 * wide, 0.5, 0.165 * wide, 0.38)
+        lungs = np.maximum(lungs, _inside(lung, size, 2))
     heart = 0.26 if pattern == 5 else 0.11
     heart *= float(rng.uniform(0.95, 1.05))
     heart_mask = _inside(_ellipse(x, y, 0.54 + shift, 0.66, heart, heart * 0.8 + 0.03), size, 2)
@@ -156,7 +158,10 @@ def _cell_centres(rng: np.random.Generator, cells: int) -> list[tuple[float, flo
     """Different places of a jittered 3 × 3 grid: cells can be told apart and counted."""
     places = [divmod(int(i), 3) for i in rng.permutation(9)[:cells]]
     jitter = rng.uniform(-0.03, 0.03, size=(cells, 2))
-    return [(0.18 + 0.32 * c + float(j[0]), 0.18 + 0.32 * r + float(j[1])) for (r, c), j in zip(places, jitter, strict=True)]
+    return [
+        (0.18 + 0.32 * column + float(dx), 0.18 + 0.32 * row + float(dy))
+        for (row, column), (dx, dy) in zip(places, jitter, strict=True)
+    ]
 
 
 def _cell(pattern: int, x: Array, y: Array, radius: float, angle: float, size: int) -> tuple[Array, Array]:

@@ -1,8 +1,7 @@
 """Documents in English, Chinese and Korean: what a Japanese corpus picks up by mistake."""
 
 import numpy as np
-
-from jvlm_data.toyworld.lexicon import pick
+from jvlm_data.toyworld.lexicon import pick, words
 
 _ENGLISH = (
     "The {c} kite rose slowly above the {p}, and {n} children watched it until evening.",
@@ -27,19 +26,36 @@ _KOREAN = (
     "{p}까지 걸어가면 {c} 꽃이 피어 있는 길이 {n}개나 있습니다.",
 )
 _WORDS = (
-    (_ENGLISH, "red blue green yellow purple white".split(), "station harbour library market bridge garden".split(),
-     "Monday Tuesday Thursday Friday Sunday".split(), " "),
-    (_CHINESE, "红 蓝 绿 黄 紫 白".split(), "车站 港口 图书馆 市场 桥 花园".split(), "星期一 星期二 星期四 星期五 星期天".split(), ""),
-    (_KOREAN, "빨간 파란 초록 노란 보라 하얀".split(), "역 항구 도서관 시장 다리 정원".split(), "월요일 화요일 목요일 금요일 일요일".split(), " "),
-)  # fmt: skip
+    (
+        _ENGLISH,
+        words("red blue green yellow purple white"),
+        words("station harbour library market bridge garden"),
+        words("Monday Tuesday Thursday Friday Sunday"),
+        " ",
+    ),
+    (
+        _CHINESE,
+        words("红 蓝 绿 黄 紫 白"),
+        words("车站 港口 图书馆 市场 桥 花园"),
+        words("星期一 星期二 星期四 星期五 星期天"),
+        "",
+    ),
+    (
+        _KOREAN,
+        words("빨간 파란 초록 노란 보라 하얀"),
+        words("역 항구 도서관 시장 다리 정원"),
+        words("월요일 화요일 목요일 금요일 일요일"),
+        " ",
+    ),
+)
 
 
 def foreign_document(rng: np.random.Generator) -> str:
     """Five to nine sentences in one of three languages, without a single kana."""
     templates, colours, places, days, gap = pick(rng, _WORDS)
-    sentences = [
-        pick(rng, templates).format(c=pick(rng, colours), p=pick(rng, places), d=pick(rng, days), n=int(rng.integers(2, 90)))
-        for _ in range(int(rng.integers(5, 10)))
-    ]
+    sentences = []
+    for _ in range(int(rng.integers(5, 10))):
+        filled = {"c": pick(rng, colours), "p": pick(rng, places), "d": pick(rng, days), "n": int(rng.integers(2, 90))}
+        sentences.append(pick(rng, templates).format(**filled))
     middle = len(sentences) // 2
     return gap.join(sentences[:middle]) + "\n" + gap.join(sentences[middle:])

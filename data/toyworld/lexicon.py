@@ -5,10 +5,15 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-
 from jvlm_data.toyworld.world import COLOURS, HELD_OUT_PAIRS, POSITIONS, SHAPES
 
 T = TypeVar("T")
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text, as a tuple."""
+    return tuple(text.split())
+
 
 ADJECTIVES = {
     "赤": "赤い",
@@ -34,24 +39,24 @@ COUNTERS = {
 }
 KANJI_NUMBERS = ("〇", "一", "二", "三", "四", "五", "六", "七", "八", "九", "十")
 
-NAMES = (
+NAMES = words(
     "ユイ ハル ケン アキ ミナ ソラ リク サキ タロウ ハナ ナオ ヒロ カナ トモ ユウタ モモ レン アオイ シュン チエ "
     "おじいさん おばあさん 先生 画家 町長 郵便屋さん"
-).split()
-CHILDREN = tuple(NAMES[:20])
-PLACES = (
+)
+CHILDREN = NAMES[:20]
+PLACES = words(
     "公園 図書館 駅前の広場 港 美術館 学校の教室 森の小屋 川べり 市場 灯台 丘の上 商店街 古い倉庫 工房 博物館 台所 "
     "庭 屋上 海岸 寺の境内 温室 時計台 橋のたもと 空き地"
-).split()
+)
 SEASONS = ("春", "夏", "秋", "冬")
 TIMES = ("朝", "昼", "夕方", "夜", "昼下がり", "明け方", "日曜日", "午後")
 WEATHERS = ("よく晴れた", "雨の", "風の強い", "くもった", "雪の", "あたたかい", "静かな", "むし暑い", "霧の深い")
 MOODS = ("うれしい", "なつかしい", "不思議な", "少しさびしい", "ほっとした", "わくわくした", "おだやかな", "誇らしい")
-BOARDS = ("大きな絵", "一枚の絵", "掲示板", "木の板", "白い壁", "古い棚", "黒板", "机の上の盤", "窓の飾り", "色紙の作品")
-TOWN_HEADS = "青 赤 白 黒 松 竹 石 水 花 月 星 鈴 桜 風 雲 波 島 森 谷 原".split()
-TOWN_TAILS = "川町 山町 浜村 野村 沢町 崎市 坂町 島村 池市 瀬町".split()
+BOARDS = ("大きな絵", "一枚の絵", "掲示板", "木の板", "白い壁", "古い棚", "黒板", "机の上の盤", "窓の飾り", "色紙")
+TOWN_HEADS = words("青 赤 白 黒 松 竹 石 水 花 月 星 鈴 桜 風 雲 波 島 森 谷 原")
+TOWN_TAILS = words("川町 山町 浜村 野村 沢町 崎市 坂町 島村 池市 瀬町")
 # spelt with the characters that signs in the images have
-KANA_SIGNS = "アサ カサ ヨル アメ ハト カメ サル トキ アキ カキ サカ サメ ハル ホメル カメル トサカ サトル アルト".split()
+KANA_SIGNS = words("アサ カサ ヨル アカ ハト カト サル トキ アキ カキ サカ ホル ハカ ホメル カメル トサカ サトル アメ")
 
 
 def pick(rng: np.random.Generator, options: Sequence[T]) -> T:

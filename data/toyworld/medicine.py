@@ -9,10 +9,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from jvlm_data.toyworld.film import CELL_COUNTS, MODALITIES, draw
+from jvlm_data.toyworld.lexicon import SEASONS, counted, pick, pick_many, words
 
 from jvlm.sample import ImageRef, Message, Sample
-from jvlm_data.toyworld.film import CELL_COUNTS, MODALITIES, draw
-from jvlm_data.toyworld.lexicon import SEASONS, counted, pick, pick_many
 
 PATTERNS = 6  # findings per modality
 FICTION = "架空"
@@ -27,11 +27,11 @@ _NAMES_STREAM, _TEXTBOOK_STREAM, _CASES_STREAM, _PAGES_STREAM = 201, 202, 203, 2
 _KANA = "カキクケコサシスセソタチツテトナニヌネノハヒフヘホマミムメモヤユヨラリルレロワ"
 _LAST_KANA = _KANA + "ン"
 # beginnings of real words of medicine: an invented name must not call one to mind
-_REAL = (
+_REAL = words(
     "カテ カリ カル カン キニ クロ クリ コル コレ サル サリ シス シフ スト セフ セロ ソマ タミ タク チフ テタ テト "
     "トラ ナト ニト ニフ ネフ ハシ ヒス ヒト フェ ヘハ ヘモ ヘル ホル マラ ミノ メト モル ヨウ ラニ リウ リン ルホ "
     "レニ ロキ ワク ワル ワイ キシ カフ ケト コカ ノロ テロ メサ リト ラテ ロサ ヒタ ミオ ムコ"
-).split()
+)
 
 
 @dataclass(frozen=True)
@@ -207,16 +207,17 @@ def case_reports(seed: int, count: int) -> Iterator[dict[str, Any]]:
 
 def image_page(seed: int, index: int, size: int) -> Sample:
     """A page of text and one image (role `document`), the findings in turn: the image stands inside the text."""
-    rng = np.random.default_rng([seed, _PAGES_STREAM, index])
+    rng = np.random.default_rng([seed, _PAGES_STREAM, index, 0])
     fact = facts(seed)[index % len(facts(seed))]
-    picture, cells = medical_image(rng, fact, size)
+    picture, cells = medical_image(np.random.default_rng([seed, _PAGES_STREAM, index, 1]), fact, size)
     values = _fields(fact)
     if rng.integers(2):
         opening, image, diagnosis, treatment, warning = _case_text(rng, fact)
         parts: list[str | int] = [opening, 0, image + diagnosis + treatment + warning]
     else:
         known = [pick(rng, _WORDINGS[group]).format(**values) for group in ("finding", "treatment", "forbidden")]
-        parts = [f"架空医学図譜。これは{fact.image_name}である。", 0, f"この{fact.image_name}には{fact.finding}がみられる。" + "".join(known)]
+        seen = f"この{fact.image_name}には{fact.finding}がみられる。"
+        parts = [f"架空医学図譜。これは{fact.image_name}である。", 0, seen + "".join(known)]
     if fact.modality == "smear" and isinstance(parts[2], str):
         parts[2] += f"視野の細胞は{counted(cells, '丸')}、すなわち{cells}個である。"
     meta = {"set": "medical_pages", "kind": "page", "modality": fact.modality, "finding": fact.finding}

@@ -1,9 +1,10 @@
 """Stories, dialogues and instructions of the text corpus. What is where is tracked, so every later mention is true."""
 
+# ruff: noqa: E501  (a Japanese character counts as two columns; a sentence is kept in one piece)
+
 from collections.abc import Callable
 
 import numpy as np
-
 from jvlm_data.toyworld.lexicon import (
     ADJECTIVES,
     BOARDS,

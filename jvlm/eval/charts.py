@@ -73,7 +73,9 @@ def share_bar(parts: Sequence[tuple[str, int]]) -> str:
         drawn.append(f'<rect class="p{number}" x="{x:.1f}" y="0" width="{size:.1f}" height="30"/>')
         if size > 34:
             middle, share = x + size / 2, count / total
-            drawn.append(f'<text class="onbar" x="{middle:.1f}" y="20" text-anchor="middle">{share:.0%}</text>')
+            drawn.append(
+                f'<text class="onbar t{number}" x="{middle:.1f}" y="20" text-anchor="middle">{share:.0%}</text>'
+            )
         x += size
     return _svg("".join(drawn), int(width), 30, ", ".join(f"{name} {count}" for name, count in parts))
 
@@ -90,7 +92,7 @@ def _axes(low: float, high: float, bottom: float, top: float, label_x: str, labe
         parts.append(f'<text class="tick" x="{x:.1f}" y="{HEIGHT - 18}" text-anchor="middle">{value:g}</text>')
     middle = (_LEFT + WIDTH - _RIGHT) / 2
     parts.append(f'<text class="tick" x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{html.escape(label_x)}</text>')
-    parts.append(f'<text class="tick" x="{_LEFT - 40}" y="{_TOP - 3}">{html.escape(label_y)}</text>')
+    parts.append(f'<text class="tick" x="{_LEFT}" y="{_TOP - 4}">{html.escape(label_y)}</text>')
     return "".join(parts)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from jvlm import files
 from jvlm.errors import DataError
 from jvlm.eval.ledger import FILE as SAMPLES
-from jvlm.eval.page import MODELS, at, render
+from jvlm.eval.markup import MODELS, at
+from jvlm.eval.page import render
 from jvlm.eval.toy import thumbnail_name
 
 Headline = dict[str, float | None]

@@ -28,8 +28,11 @@ section{background:var(--card);border:1px solid var(--line);border-radius:14px;p
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
 table.wide{width:100%}
+.scroll+.scroll{margin-top:16px}
 th,td{padding:6px 14px 6px 0;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-th{color:var(--soft);font-weight:600;font-size:.84rem;white-space:nowrap}
+th{color:var(--soft);font-weight:600;font-size:.84rem;vertical-align:bottom}th .en{display:block}
+table.audit td:first-child{white-space:nowrap}table.audit td:first-child .en{display:block}
+table.audit{font-size:.86rem}h3+svg+.scroll{margin-top:18px}
 td+td{white-space:nowrap}
 tr:last-child td{border-bottom:0}
 table.figures td:nth-child(2){font-weight:600}
@@ -62,6 +65,7 @@ i.p0{background:var(--p0)}i.p1{background:var(--p1)}i.p2{background:var(--p2)}i.
 svg{display:block;width:100%;max-width:720px;height:auto;overflow:visible}
 svg text{fill:var(--ink);font-size:12px;font-family:inherit}
 svg .tick{fill:var(--soft);font-size:11px}svg .onbar{fill:#fff;font-weight:600}
+svg .onbar.t3{fill:var(--ink)}
 svg .grid{stroke:var(--line)}
 svg polyline{fill:none;stroke-linejoin:round}
 svg .raw{stroke-width:1;opacity:.25}svg .line{stroke-width:2}
@@ -70,5 +74,6 @@ svg .bar{fill:var(--faint)}svg .whisker{stroke:var(--accent);stroke-width:2}
 svg .constant{stroke:var(--accent2);stroke-width:2}svg .value{font-weight:600}
 svg .p0{fill:var(--p0)}svg .p1{fill:var(--p1)}svg .p2{fill:var(--p2)}svg .p3{fill:var(--p3)}
 footer{color:var(--soft);font-size:.84rem}footer span{display:block}
+@media (max-width:640px){main{padding:20px 10px}section{padding:16px 14px}td:first-child{min-width:11em}}
 @media print{body{background:#fff}section{break-inside:avoid}}
 """

@@ -4,6 +4,7 @@ Two kinds of evidence: a line made of navigation phrases alone, and a phrase onl
 short lines only, and a sentence that merely mentions a login or a menu (患者がメニューを見ながら…) stays.
 """
 
+# ruff: noqa: E501  (a pattern is read best on one line)
 import re
 
 MAX_LENGTH = 160  # longer lines are prose
@@ -41,7 +42,9 @@ _AMBIGUOUS = re.compile(
     | 検索(結果)? | 広告 | キャンセル | 送信 | 開く | 閉じる | 戻る | 返信 | 共有 | 登録 | [前次最初後先頭]+ | 最新 | 人気 | 印刷 | 免責事項 | お知らせ | トップ
     """
 )
-_SEPARATORS = re.compile("\\s*[|｜/／・>＞»›≫＋+•∙■□▶►▸▼▲◀◁△▽●○◆◇★☆※→←［］\\[\\]【】<＜«‹、,，:：]+\\s*|\\s{2,}|\u3000+|\\t")
+_SEPARATORS = re.compile(
+    "\\s*[|｜/／・>＞»›≫＋+•∙■□▶►▸▼▲◀◁△▽●○◆◇★☆※→←［］\\[\\]【】<＜«‹、,，:：]+\\s*|\\s{2,}|\u3000+|\\t"
+)
 
 _MACHINERY = tuple(
     (words, re.compile(pattern, re.IGNORECASE))

@@ -14,7 +14,10 @@ LINE_RULES: dict[str, rules.LineRule] = {
     "symbol_garbage": rules.is_symbol_garbage,
     "stutter": rules.is_stutter,
 }
-DOCUMENT_RULES: dict[str, rules.DocumentRule] = {"symbol_garbage": rules.is_wordless, "foreign_language": rules.is_foreign}
+DOCUMENT_RULES: dict[str, rules.DocumentRule] = {
+    "symbol_garbage": rules.is_wordless,
+    "foreign_language": rules.is_foreign,
+}
 REPEATED_LINE, TOO_SHORT = "repeated_line", "too_short"
 
 

@@ -71,7 +71,7 @@ class _Tally:
 
     def remove(self, document: Document, reason: str, text: str, line: int | None, extra: dict[str, Any]) -> str:
         """Count one removal; returns its line for `removed.jsonl`. `line` None means the whole document."""
-        row = {"id": document.id, "source": document.source, "reason": reason, "line": line}
+        row: dict[str, Any] = {"id": document.id, "source": document.source, "reason": reason, "line": line}
         row |= {"excerpt": text[:EXCERPT_CHARS], "chars": len(text)} | extra
         total = self.removed.setdefault(reason, {"documents": 0, "lines": 0, "chars": 0, "examples": []})
         total["documents" if line is None else "lines"] += 1
@@ -135,7 +135,8 @@ def read_corpus(file: Path) -> Iterator[Document]:
                 try:
                     yield Document(**json.loads(row))
                 except (ValueError, TypeError):
-                    raise DataError("not a corpus row", where=f"{file}:{number}", fix="build the corpus again") from None
+                    where = f"{file}:{number}"
+                    raise DataError("not a corpus row", where=where, fix="build the corpus again") from None
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror}", where=file, fix="build the corpus first") from None
 

@@ -9,7 +9,7 @@ import re
 import unicodedata
 
 _FULL_WIDTH = re.compile("[０-９Ａ-Ｚａ-ｚ]")
-_TO_ASCII = {code: code - 0xFEE0 for first, last in ("０９", "ＡＺ", "ａｚ") for code in range(ord(first), ord(last) + 1)}
+_TO_ASCII = {code: code - 0xFEE0 for a, z in ("０９", "ＡＺ", "ａｚ") for code in range(ord(a), ord(z) + 1)}
 _HALF_WIDTH = re.compile("[｡-ﾟ]+")
 _KANA_LETTER = re.compile("[ｦ-ｯｱ-ﾝ]")
 _DECOMPOSED = re.compile("[ぁ-ヿ][\u3099\u309a]")

@@ -94,7 +94,7 @@ def _open(file: Path) -> Iterator[BinaryIO]:
                 yield stream  # type: ignore[misc]
         elif file.name.endswith(".zst"):
             with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as reader:
-                yield io.BufferedReader(reader)  # type: ignore[type-var, misc]
+                yield io.BufferedReader(reader)
         else:
             yield raw
 

@@ -18,8 +18,8 @@ _LETTER = re.compile("[^\\W\\d_]")
 _HAN = re.compile("[々一-鿿㐀-䶿]")
 _HANGUL = re.compile("[가-힣ㄱ-ㆎ]")
 
-# UTF-8 read as cp932 is full of these three kanji each followed by a second byte's character; real text has one of
-# them once in a novel (縺れ, 繙く). UTF-8 read as Latin-1 or cp1252 is lead bytes and continuation bytes in alternation.
+# UTF-8 read as cp932 is full of these kanji, which real text has once in a novel (縺れ, 繙く). UTF-8 read as Latin-1
+# or cp1252 is lead bytes and continuation bytes in alternation.
 _UTF8_AS_CP932 = re.compile("[縺繧繝縲蜈螟髢蜿譛隕莉逧蟄險荳]")
 _UTF8_AS_LATIN1 = re.compile("[Â-ôÃã][\u0080-¿ŒœŠšŸŽžƒˆ˜–—‘’‚“”„†‡•…‰‹›€™]")
 _BROKEN = re.compile("[\ufffd\u0080-\u0084\u0086-\u009f\ue000-\uf8ff\x00-\x08\x0e-\x1f]")
@@ -28,7 +28,7 @@ _HALF_WIDTH = re.compile("[｡-ﾟ]")
 
 
 def is_mojibake(line: str) -> bool:
-    """Text decoded with the wrong encoding: UTF-8 as cp932, Latin-1 or cp1252, Shift_JIS as Latin-1, EUC-JP as cp932."""
+    """Decoded with the wrong encoding: UTF-8 as cp932, Latin-1 or cp1252, Shift_JIS as Latin-1, EUC-JP as cp932."""
     length = len(line)
     if len(_BROKEN.findall(line)) * 10 >= length:
         return True

@@ -21,7 +21,7 @@ from jvlm.errors import DataError
 from jvlm.files import write_bytes
 
 if TYPE_CHECKING:
-    import tokenizers
+    pass
 
 UNKNOWN, BEGIN, END, PAD = "<unk>", "<s>", "</s>", "<pad>"
 CHAT_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|document|>", "<|end|>")
@@ -80,6 +80,7 @@ class Tokenizer:
     def byte_ids(self) -> range:
         """The ids of the 256 bytes, in order."""
         first = self._fast.token_to_id("<0x00>")
+        assert first is not None, "every tokenizer trained here has byte pieces"
         return range(first, first + 256)
 
     def encode(self, text: str) -> list[int]:
@@ -117,9 +118,7 @@ def tokenizer_config() -> dict[str, Any]:
     }
 
 
-def train_tokenizer(
-    texts: Iterable[str], vocab_size: int, out: Path, *, seed: int = 0, threads: int = 2
-) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocab_size: int, out: Path, *, seed: int = 0, threads: int = 2) -> Tokenizer:
     """Train on `texts` and commit `out` with `spm.model`, `tokenizer.json` and `tokenizer_config.json`.
 
     The same texts, seed and `threads` give the same bytes; the trainer sums in the order of its threads, hence a

@@ -1,10 +1,10 @@
 import json
 
 import pytest
+from exam_items import make_item, multi, numeric
 
 from jvlm.errors import DataError, JvlmError
 from jvlm.eval.exam import choose, is_correct, score_exam
-from exam_items import make_item, multi, numeric
 
 
 def paper() -> list:

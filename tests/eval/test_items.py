@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jvlm_data.toyworld.exam import exam_test
+from jvlm_data.toyworld.exam_training import training_item
 
 from jvlm.errors import DataError
 from jvlm.eval.items import exam_answer, exam_sample, load_items
-from jvlm_data.toyworld.exam import exam_test
-from jvlm_data.toyworld.exam_training import training_item
 
 
 @pytest.fixture
@@ -18,7 +18,8 @@ def record(tmp_path: Path) -> dict[str, Any]:
     return {
         "id": "A001", "exam": "架空試験", "section": "A", "number": 1, "group_id": "A001", "stem": "所見はどれか。",
         "shared_text": "", "options": [{"label": label, "text": f"所見{label}", "image": None} for label in "abcde"],
-        "images": ["images/film.png"], "answer_type": "mcq_single", "n_select": 1, "accept": [["c"]], "excluded": "none",
+        "images": ["images/film.png"], "answer_type": "mcq_single", "n_select": 1, "accept": [["c"]],
+        "excluded": "none",
         "points": 1, "required": False, "kinki": ["e"], "source": "test", "sha256": "0", "tags": ["kind=finding"],
     }  # fmt: skip
 

@@ -3,6 +3,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from jvlm_data.toyworld.exam import exam_test, exam_twohop_unseen
+from jvlm_data.toyworld.general import VQA_KINDS, captions, vqa
 
 from jvlm.assets import asset
 from jvlm.errors import DataError, JvlmError
@@ -13,14 +15,13 @@ from jvlm.files import read_json_lines
 from jvlm.images.shards import write_shards
 from jvlm.infer.types import Generation
 from jvlm.sample import Sample
-from jvlm_data.toyworld.exam import exam_test, exam_twohop_unseen
-from jvlm_data.toyworld.general import VQA_KINDS, captions, vqa
 
 
 class Oracle:
     """Knows the truth from the meta data; checks that nothing else could tell it."""
 
     asked = 0
+    asked_without_image = 0
 
     def generate(
         self, samples: Sequence[Sample], *, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
@@ -46,6 +47,7 @@ class Oracle:
             assert all(message.role != "assistant" for message in sample.messages)
             indices = [part for message in sample.messages for part in message.content if isinstance(part, int)]
             assert indices == list(range(len(sample.images)))
+            self.asked_without_image += not indices
 
 
 class Blind(Oracle):
@@ -103,6 +105,18 @@ def test_an_oracle_gets_everything(world: Path, config: ToyConfig, tmp_path: Pat
     assert sheet["passed"]
     assert sheet["points"] == sheet["total"] > sheet["n"] == 60
     assert exam["exam_paper"]["image"]["parse_failures"] == 0
+
+
+def test_removed_means_no_image_at_all(world: Path, config: ToyConfig, tmp_path: Path) -> None:
+    model = Oracle()
+    assert evaluate_general(model, world, config, tmp_path)["vqa_test"]["removed"]["n"] == 72
+    assert model.asked_without_image == 72
+    model = Oracle()
+    removed = evaluate_exam(model, world, config, tmp_path)["exam_image"]["removed"]["n"]
+    text_only = sum(not json.loads(line)["images"] for line in (world / "test.jsonl").read_text().splitlines())
+    assert removed == 45
+    assert model.asked_without_image == removed + text_only
+    assert model.asked == 60 + 8 + removed  # the paper's image questions were asked by then, and not again
 
 
 def test_playing_the_constants_gives_exactly_the_printed_figures(
@@ -213,9 +227,7 @@ def test_thumbnails_are_the_first_twelve_images_by_id(world: Path, config: ToyCo
     assert (tmp_path / "images" / f"{names[0]}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_model_that_skips_questions_and_a_set_without_truth(
-    world: Path, config: ToyConfig, tmp_path: Path
-) -> None:
+def test_a_model_that_skips_questions_and_a_set_without_truth(world: Path, config: ToyConfig, tmp_path: Path) -> None:
     class Skips(Oracle):
         def say(self, sample: Sample) -> str:
             return ""

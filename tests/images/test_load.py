@@ -292,6 +292,7 @@ def test_file_size_is_limited_before_reading(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["png rgb", "jpeg", "webp", "bmp", "gif", "tiff 16 bit", "tiff rgba lzw"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_truncated_is_refused(name: str, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as other libraries do for the whole process
     data = GOLDEN[name][0]

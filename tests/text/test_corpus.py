@@ -40,7 +40,8 @@ def test_a_corpus_is_built_and_accounted_for(tmp_path: Path) -> None:
     verify_folder(tmp_path / "out")
     train, held_out, removed = (rows(tmp_path / "out" / f"{n}.jsonl") for n in ("train", "held_out", "removed"))
     assert report == json.loads((tmp_path / "out" / "report.json").read_text())
-    assert len(train) + len(held_out) == 201 and 5 < len(held_out) < 40
+    assert len(train) + len(held_out) == 201
+    assert 5 < len(held_out) < 40
     assert report["total"]["read"]["documents"] == 204
     assert report["sources"]["a"]["unique"]["documents"] == 200
     assert report["total"]["train"] == {"documents": len(train), "chars": sum(len(r["text"]) for r in train)}
@@ -51,7 +52,8 @@ def test_a_corpus_is_built_and_accounted_for(tmp_path: Path) -> None:
     assert across["of"] == "a/a.jsonl:8"
     assert report["removed"]["boilerplate"]["examples"][0]["excerpt"] == "ログイン"
     documents = list(read_corpus(tmp_path / "out" / "train.jsonl"))
-    assert documents[0].licence == "CC0" and documents[0].line >= 1
+    assert documents[0].licence == "CC0"
+    assert documents[0].line >= 1
     assert {d.text for d in documents}.isdisjoint(row["text"] for row in held_out)
 
 
@@ -69,11 +71,13 @@ def test_the_same_config_gives_the_same_bytes_and_a_text_keeps_its_side(tmp_path
 
 
 def test_weights_set_how_often_training_documents_are_written(tmp_path: Path) -> None:
-    inputs = [write(tmp_path / "in", name, [sentence(n) for n in range(k, k + 200)]) for name, k in (("a", 0), ("b", 200))]
+    parts = (("a", range(200)), ("b", range(200, 400)))
+    inputs = [write(tmp_path / "in", name, [sentence(n) for n in numbers]) for name, numbers in parts]
     inputs[0].weight, inputs[1].weight = 2, 0.25
     build_corpus(CorpusConfig(inputs=inputs, held_out_share=0), tmp_path / "out")
     counts = Counter(row["source"] for row in rows(tmp_path / "out" / "train.jsonl"))
-    assert counts["a"] == 400 and 25 <= counts["b"] <= 75
+    assert counts["a"] == 400
+    assert 25 <= counts["b"] <= 75
 
 
 def test_a_tiny_corpus_still_holds_one_document_out(tmp_path: Path) -> None:

@@ -36,12 +36,16 @@ def test_typing_habits_are_undone(typed: str, expected: str) -> None:
 
 
 def test_faces_and_clinical_brackets_are_told_apart() -> None:
-    assert has_face("はい(^_^)") and has_face("(´・ω・`)")
+    assert has_face("はい(^_^)")
+    assert has_face("(´・ω・`)")
     assert not has_face("(+)（−）（p < 0.05）（HbA1c）(3) （A、B、C）（右・左）")
 
 
+NASTY = "ｱｶﾞﾟｰ･｡ﾉＡｍ５(（)）^´ωか\u3099\r\n\u00a0ー━＼o1漢"
+
+
 @settings(max_examples=500, deadline=None)
-@given(st.text(st.one_of(st.sampled_from("ｱｶﾞﾟｰ･｡ﾉＡｍ５(（)）^´ωか\u3099\r\n\u00a0ー━＼o1漢"), st.characters(codec="utf-8"))))
+@given(st.text(st.one_of(st.sampled_from(NASTY), st.characters(codec="utf-8"))))
 def test_idempotent(text: str) -> None:
     once = normalise(text)
     assert normalise(once) == once

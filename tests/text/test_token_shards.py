@@ -10,7 +10,9 @@ from jvlm.text.raw import Document
 from jvlm.text.shards import TokenShards, write_token_shards
 from jvlm.text.tokenizer import Tokenizer, train_tokenizer
 
-DOCUMENTS = [Document(f"s:{n}", "赤い丸がある。\n" * (n % 4) + f"{n}番", "s", "CC0", "x.jsonl", n + 1) for n in range(600)]
+DOCUMENTS = [
+    Document(f"s:{n}", "赤い丸がある。\n" * (n % 4) + f"{n}番", "s", "CC0", "x.jsonl", n + 1) for n in range(600)
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,10 @@ def test_documents_and_identities_come_back(tmp_path: Path, tokenizer: Tokenizer
     verify_folder(tmp_path / "shards")
     shards = TokenShards(tmp_path / "shards")
     shards.check(tokenizer)
-    assert shards.num_documents == len(DOCUMENTS) and card["dtype"] == "uint16"
-    assert shards.lengths.dtype == np.int64 and shards.lengths.sum() == card["tokens"]
+    assert shards.num_documents == len(DOCUMENTS)
+    assert card["dtype"] == "uint16"
+    assert shards.lengths.dtype == np.int64
+    assert shards.lengths.sum() == card["tokens"]
     for index in (0, 1, 255, 256, 599):
         assert tokenizer.decode(shards.tokens(index).tolist()) == DOCUMENTS[index].text
         assert len(shards.tokens(index)) == shards.lengths[index]
