@@ -101,13 +101,14 @@ def evaluate(
     import jvlm
     from jvlm.assets import asset
     from jvlm.eval.toy import evaluate_exam, evaluate_general, load_toy_config
-    from jvlm.files import lock, write_json
+    from jvlm.files import lock, read_json, write_json
 
     config = load_toy_config(asset("evals", "toy.yaml"))
     loaded = jvlm.load(model)
+    name = read_json(model / "hashes.json")["model.safetensors"]["sha256"][:16]  # records of two models never mix
     with lock(out):
-        general = evaluate_general(loaded, data / "shards", config, out)
-        results = {"general": general, "exam": evaluate_exam(loaded, data / "exam", config, out)}
+        general = evaluate_general(loaded, data / "shards", config, out, name=name)
+        results = {"general": general, "exam": evaluate_exam(loaded, data / "exam", config, out, name=name)}
         write_json(out / "results.json", results)
     _print(results, as_json)
 
@@ -139,7 +140,13 @@ def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False)
     _table(
         ["stage", "parameters", "tokens", "operations", "weights + optimizer"],
         [
-            [r["stage"], f"{r['parameters']:,}", f"{r['tokens']:,}", f"{r['operations']:.2e}", f"{r['state_gib']:.3f} GiB"]
+            [
+                r["stage"],
+                f"{r['parameters']:,}",
+                f"{r['tokens']:,}",
+                f"{r['operations']:.2e}",
+                f"{r['state_gib']:.3f} GiB",
+            ]
             for r in rows
         ],
     )

@@ -23,7 +23,9 @@ def cards() -> dict[str, dict[str, Any]]:
     return found
 
 
-def build_named(name: str, out: Path, seed: int, settings: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+def build_named(
+    name: str, out: Path, seed: int, settings: dict[str, Any], say: Callable[[str], None]
+) -> dict[str, Any]:
     """Build a known data set in `out`. Raises UsageError for an unknown name."""
     if name != "toyworld":
         raise UsageError(f"no data set '{name}'", fix=f"known: {', '.join(cards())}; or give a .jsonl of captions")

@@ -178,4 +178,8 @@ def _sync_folder(path: Path) -> None:
 
 
 def _disk_error(error: OSError, path: Path) -> JvlmError:
-    return JvlmError(f"cannot write: {error.strerror or error}", where=path, fix="free disk space or check permissions; the previous state is kept")
+    return JvlmError(
+        f"cannot write: {error.strerror or error}",
+        where=path,
+        fix="free disk space or check permissions; the previous state is kept",
+    )

@@ -200,7 +200,11 @@ def _start(run: Path, stage: StageKey, done: dict[str, Any] | None) -> None:
         )
     write_text(begun, stage.key)
     threads = str(load_config(Recipe, run / "recipe.yaml").threads)
-    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     command = [sys.executable, "-m", "jvlm.stages", str(run), stage.name, stage.key]
     try:
         code = subprocess.run(command, env=environment, check=False).returncode
@@ -209,6 +213,8 @@ def _start(run: Path, stage: StageKey, done: dict[str, Any] | None) -> None:
             f"interrupted in stage '{stage.name}'", where=run, fix="the same command goes on from there"
         ) from None
     if code:
-        error = JvlmError(f"stage '{stage.name}' failed", where=folder, fix="mend it; the same command goes on from there")
+        error = JvlmError(
+            f"stage '{stage.name}' failed", where=folder, fix="mend it; the same command goes on from there"
+        )
         error.exit_code = code if 0 < code < 5 else EXIT_FAILURE
         raise error

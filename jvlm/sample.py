@@ -84,7 +84,9 @@ class Sample:
         for message in messages + (rejected or []):
             for part in message.content:
                 if isinstance(part, int) and not 0 <= part < len(images):
-                    raise DataError(f"message names image {part}, the sample has {len(images)}", where=where or sample.id)
+                    raise DataError(
+                        f"message names image {part}, the sample has {len(images)}", where=where or sample.id
+                    )
         return sample
 
 

@@ -67,9 +67,13 @@ def _layout(rng: np.random.Generator, things: list[Thing]) -> str:
     """Names every thing with its place, once."""
     form = int(rng.integers(4))
     if form == 0:
-        return "、".join(f"{t.position}に{t.name}" for t in things) + pick(rng, ("がある。", "が描かれている。", "が見える。"))
+        return "、".join(f"{t.position}に{t.name}" for t in things) + pick(
+            rng, ("がある。", "が描かれている。", "が見える。")
+        )
     if form == 1:
-        return "".join(f"{t.position}には{t.name}が{v}。" for t, v in zip(things, _verbs(rng, len(things)), strict=True))
+        return "".join(
+            f"{t.position}には{t.name}が{v}。" for t, v in zip(things, _verbs(rng, len(things)), strict=True)
+        )
     if form == 2:
         return "、".join(f"{t.name}は{t.position}" for t in things) + pick(rng, ("に置かれている。", "に位置する。"))
     return f"まず{things[0].position}に{things[0].name}があり、" + "".join(
@@ -153,7 +157,13 @@ def _shape(rng: np.random.Generator, shapes: Pairs, things: Pairs) -> str:
     count = int(rng.integers(2, 9))
     return (
         pick(rng, (f"{noun}とは、{definition}である。", f"{definition}を{noun}という。", f"{noun}は{definition}で、"))
-        + pick(rng, (f"{trait}ことから、{place}の{where}の飾りにも使われる。", f"{trait}ので、{place}では{where}の目印になった。"))
+        + pick(
+            rng,
+            (
+                f"{trait}ことから、{place}の{where}の飾りにも使われる。",
+                f"{trait}ので、{place}では{where}の目印になった。",
+            ),
+        )
         + f"\n{place}の{where}には{ADJECTIVES[first]}{noun}が{counted(count, noun, int(rng.integers(2)))}ある。"
         + pick(
             rng,
@@ -180,9 +190,17 @@ def _colour(rng: np.random.Generator, shapes: Pairs, things: Pairs) -> str:
         + pick(rng, (f"{place}では{sign}を表す色とされてきた。", f"{sign}の色として、{place}の人々に親しまれている。"))
         + f"\n{season}になると、{place}の店には{adjective}{goods[0]}や{adjective}{goods[1]}が並ぶ。"
         + f"ある年には{adjective}{goods[2]}が一日に{counted(count, goods[2])}売れた。"
-        + pick(rng, (f"その{counted(count, goods[2])}はすべて{noun}だったという。", f"買った人はみな{noun}が好きだった。"))
+        + pick(
+            rng, (f"その{counted(count, goods[2])}はすべて{noun}だったという。", f"買った人はみな{noun}が好きだった。")
+        )
         + f"\n絵の具では{COLOUR_NOUNS[mix[0]]}と{COLOUR_NOUNS[mix[1]]}をまぜると{COLOUR_NOUNS[mix[2]]}になる。"
-        + pick(rng, (f"{place}の学校では、これを{goods[0]}の絵で学ぶ。", f"{place}の画家は{adjective}{goods[1]}を描いて試した。"))
+        + pick(
+            rng,
+            (
+                f"{place}の学校では、これを{goods[0]}の絵で学ぶ。",
+                f"{place}の画家は{adjective}{goods[1]}を描いて試した。",
+            ),
+        )
     )
 
 
@@ -193,7 +211,10 @@ def _counting(rng: np.random.Generator, shapes: Pairs, things: Pairs) -> str:
     sold = int(rng.integers(1, start + more))
     name = ADJECTIVES[colour] + noun
     return (
-        pick(rng, (f"{noun}は一{counter}、二{counter}、三{counter}と数える。", f"{noun}を数えるときは「{counter}」を使う。"))
+        pick(
+            rng,
+            (f"{noun}は一{counter}、二{counter}、三{counter}と数える。", f"{noun}を数えるときは「{counter}」を使う。"),
+        )
         + f"たとえば{place}の{pick(rng, PLACES)}で働く{seller}は、{pick(rng, SEASONS)}の市に{name}を{counted(start, noun)}出した。"
         + f"\n昼に{counted(more, noun)}を足したので、{name}は合わせて{counted(start + more, noun)}になった。"
         + f"そのうち{counted(sold, noun)}が売れ、夕方には{counted(start + more - sold, noun)}が残った。"
@@ -211,8 +232,21 @@ def _grid(rng: np.random.Generator, shapes: Pairs, things: Pairs) -> str:
     marks, place = picture(rng, 3, shapes), town(rng)
     a, b, c = marks
     return (
-        pick(rng, ("絵の面は縦三つ横三つ、合わせて九つの場所に分けて呼ぶ。", "九つのます目には、左上から右下までの名がある。"))
-        + pick(rng, ("真ん中が中央である。", "上の段は左上、上、右上、下の段は左下、下、右下という。", "中央の左右は左と右である。"))
+        pick(
+            rng,
+            (
+                "絵の面は縦三つ横三つ、合わせて九つの場所に分けて呼ぶ。",
+                "九つのます目には、左上から右下までの名がある。",
+            ),
+        )
+        + pick(
+            rng,
+            (
+                "真ん中が中央である。",
+                "上の段は左上、上、右上、下の段は左下、下、右下という。",
+                "中央の左右は左と右である。",
+            ),
+        )
         + f"{place}の石の盤では、{_layout(rng, marks)}"
         + f"{a.name}は{b.name}の{direction(a, b)}、{b.name}は{c.name}の{direction(b, c)}にあたる。"
         + f"\n反対に、{b.name}から見て{direction(a, b)}にあるのが{a.name}である。"

@@ -115,9 +115,7 @@ def sample_scene(
     return _finished(rng, _sample_truth(rng, pairs, must, _number(rng, count), sign_row), sign_row)
 
 
-def sample_split_scene(
-    rng: np.random.Generator, split: str, *, count: int | None = None, sign: bool = False
-) -> Scene:
+def sample_split_scene(rng: np.random.Generator, split: str, *, count: int | None = None, sign: bool = False) -> Scene:
     """A scene of `split`. A compositional one holds one held-out pair, its other things have pairs seen in training.
 
     Raises UsageError for an unknown split.

@@ -142,7 +142,9 @@ def _paint(stage: _Stage) -> str:
     if colour is None:
         return ""
     stage.things[index] = Thing(colour, t.noun, t.position)
-    return f"{stage.b}は筆を取り、{t.position}の{t.noun}を{COLOUR_NOUNS[t.colour]}から{COLOUR_NOUNS[colour]}に塗りかえた。"
+    return (
+        f"{stage.b}は筆を取り、{t.position}の{t.noun}を{COLOUR_NOUNS[t.colour]}から{COLOUR_NOUNS[colour]}に塗りかえた。"
+    )
 
 
 def _sum(stage: _Stage) -> str:
@@ -196,7 +198,9 @@ def dialogue(rng: np.random.Generator, shapes: Pairs, things: Pairs) -> str:
                 f"{asker}：{place}に{board}があるそうですね。いくつのものがありますか。",
             ),
         )
-        + f"　{teller}：{counted(len(marks), '丸', 1)}{is_}。" + "、".join(f"{t.position}に{t.name}" for t in marks) + f"が{there}。",
+        + f"　{teller}：{counted(len(marks), '丸', 1)}{is_}。"
+        + "、".join(f"{t.position}に{t.name}" for t in marks)
+        + f"が{there}。",
     ]
     turns = pick_many(rng, _TURNS, int(rng.integers(3, 6)))
     for turn in turns:  # question and answer share a line: alone, such short lines would recur across documents
@@ -264,19 +268,33 @@ def _describe(marks: list[Thing]) -> str:
 
 def _task_questions(rng: np.random.Generator, pairs: Pairs) -> str:
     marks, who = picture(rng, int(rng.integers(2, 5)), pairs), pick(rng, CHILDREN)
-    head = pick(rng, ("次の文を読んで問いに答えなさい。", "文の中の絵について答えてください。", "説明をもとに問題を解きなさい。"))
+    head = pick(
+        rng,
+        ("次の文を読んで問いに答えなさい。", "文の中の絵について答えてください。", "説明をもとに問題を解きなさい。"),
+    )
     asked = [turn(rng, marks, "です", "あります") for turn in pick_many(rng, _TURNS, int(rng.integers(2, 4)))]
     body = "".join(f"問{kanji(i)}　{question}　答え　{answer}" for i, (question, answer) in enumerate(asked, 1))
-    total = f"問{kanji(len(asked) + 1)}　{who}の絵には全部でいくつありますか。　答え　{counted(len(marks), '丸', 1)}です。"
+    total = (
+        f"問{kanji(len(asked) + 1)}　{who}の絵には全部でいくつありますか。　答え　{counted(len(marks), '丸', 1)}です。"
+    )
     return f"{head}{who}が{pick(rng, PLACES)}で描いた絵には、{_describe(marks)}があります。\n{body}{total}"
 
 
 def _task_summary(rng: np.random.Generator, pairs: Pairs) -> str:
     marks, who, place = picture(rng, 3, pairs), pick(rng, CHILDREN), pick(rng, PLACES)
-    chatter = pick(rng, ("とてもよく描けています。", "みんなが足を止めました。", "額は木でできています。", "少し古びています。"))
+    chatter = pick(
+        rng, ("とてもよく描けています。", "みんなが足を止めました。", "額は木でできています。", "少し古びています。")
+    )
     ordered = sorted(marks, key=lambda t: t.cell)
     return (
-        pick(rng, ("次の説明を短くまとめてください。", "下の文を一文に縮めてください。", "絵の説明を簡単に言い直してください。"))
+        pick(
+            rng,
+            (
+                "次の説明を短くまとめてください。",
+                "下の文を一文に縮めてください。",
+                "絵の説明を簡単に言い直してください。",
+            ),
+        )
         + f"{who}の絵が{place}にかざられました。{chatter}"
         + "".join(f"{t.position}には{t.name}が見えます。" for t in marks)
         + f"\nまとめ：{place}にある{who}の絵には、"

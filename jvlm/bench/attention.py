@@ -17,17 +17,17 @@ HEADS, DIM, LENGTH, DOCUMENTS, REPEATS = 4, 64, 1024, 16, 7
 def run() -> dict[str, Any]:
     """Milliseconds of both (medians of 7, interleaved), their ratio and their largest difference."""
     generator = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(1, HEADS, LENGTH, DIM, generator=generator).requires_grad_() for _ in range(3)]
+    query, key, value = [torch.randn(1, HEADS, LENGTH, DIM, generator=generator).requires_grad_() for _ in range(3)]
     doc_lens = [LENGTH // DOCUMENTS] * DOCUMENTS
     documents = torch.repeat_interleave(torch.arange(DOCUMENTS), LENGTH // DOCUMENTS)
     mask = (documents[:, None] == documents) & torch.ones(LENGTH, LENGTH).tril().bool()
 
     def per_document() -> Tensor:
-        out, _ = packed_attention(torch.nn.Identity(), *tensors, None, doc_lens=doc_lens)
+        out, _ = packed_attention(torch.nn.Identity(), query, key, value, None, doc_lens=doc_lens)
         return out.transpose(1, 2)
 
     def dense() -> Tensor:
-        return F.scaled_dot_product_attention(*tensors, mask)
+        return F.scaled_dot_product_attention(query, key, value, mask)
 
     difference = float((per_document() - dense()).abs().max())
     times: dict[str, list[float]] = {"per_document": [], "dense": []}

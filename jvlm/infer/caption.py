@@ -1,4 +1,4 @@
-"""A folder of images to one JSONL file: one row an image, bad images as rows with an error, resumed where it stopped."""
+"""A folder of images to one JSONL file: one row an image, bad images as rows with an error, resumable."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,7 +53,9 @@ def caption_folder(
     return CaptionReport(len(rows), sum(row["status"] == "error" for row in rows), len(todo))
 
 
-def _caption(model: Model, folder: Path, paths: list[Path], prompt: str, max_new_tokens: int) -> list[dict[str, object]]:
+def _caption(
+    model: Model, folder: Path, paths: list[Path], prompt: str, max_new_tokens: int
+) -> list[dict[str, object]]:
     rows: dict[str, dict[str, object]] = {}
     samples = []
     for path in paths:

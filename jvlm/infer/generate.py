@@ -67,9 +67,7 @@ class VisionLanguageModel:
         return out  # type: ignore[return-value]
 
     @torch.inference_mode()
-    def choice_log_likelihoods(
-        self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]
-    ) -> list[list[float]]:
+    def choice_log_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[float]]:
         """For each sample and each of its choices: sum of log p over the choice's text and the end mark.
 
         Documents are packed end to end under the block-diagonal mask, so no padding enters the numbers.
@@ -91,9 +89,7 @@ class VisionLanguageModel:
         return out
 
     def _score(self, row: list[tuple[int, list[int], int]], samples: Sequence[Sample], out: list[list[float]]) -> None:
-        examples = [
-            Example("", ids[:-1], [IGNORED] * (prompt - 1) + ids[prompt:], []) for _, ids, prompt in row
-        ]
+        examples = [Example("", ids[:-1], [IGNORED] * (prompt - 1) + ids[prompt:], []) for _, ids, prompt in row]
         batch = pack([examples], sum(len(e.inputs) for e in examples), self.processor.pad)
         numbers = sorted({number for number, _, _ in row})
         per_sample = {number: self._sample_features(samples[number]) for number in numbers}

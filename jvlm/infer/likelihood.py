@@ -27,7 +27,8 @@ def bits_per_character(model: LlamaForCausalLM, processor: Processor, texts: Seq
         for begin in range(0, len(targets), limit):
             window = targets[begin : begin + limit]
             examples.append(Example("", [processor.bos, *window[:-1]], window, []))
-    bits, row, room = 0.0, [], ROW_TOKENS
+    bits, room = 0.0, ROW_TOKENS
+    row: list[Example] = []
     for example in examples:
         if len(example.inputs) > room:
             bits += _bits(model, processor, row)

@@ -74,7 +74,7 @@ def num_image_tokens(vision: VisionConfig, projector: ProjectorConfig) -> int:
     """Tokens one image takes in the language model: the only place this is computed."""
     if vision.image_size % vision.patch_size or vision.grid % projector.shuffle:
         raise UsageError(
-            f"an image of {vision.image_size} px in patches of {vision.patch_size} px does not fold by {projector.shuffle}",
+            f"{vision.image_size} px in patches of {vision.patch_size} px do not fold by {projector.shuffle}",
             fix="choose image_size divisible by patch_size × shuffle",
         )
     return (vision.grid // projector.shuffle) ** 2

@@ -47,7 +47,9 @@ def load_named_tensors(model: nn.Module, tensors: dict[str, Tensor], where: obje
     parameters = dict(model.named_parameters())
     missing, unknown = parameters.keys() - tensors.keys(), tensors.keys() - parameters.keys()
     if missing or unknown:
-        raise DataError(f"weights do not fit: missing {sorted(missing)[:3]}, unknown {sorted(unknown)[:3]}", where=where)
+        raise DataError(
+            f"weights do not fit: missing {sorted(missing)[:3]}, unknown {sorted(unknown)[:3]}", where=where
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             if parameter.shape != tensors[name].shape:
@@ -62,7 +64,7 @@ def language_config_record(config: LlamaConfig) -> dict[str, Any]:
     record = json.loads(config.to_json_string(use_diff=False))
     record = {key: value for key, value in record.items() if value is not None and not key.startswith("_")}
     record["architectures"] = ["LlamaForCausalLM"]
-    record["rope_theta"] = config.rope_parameters["rope_theta"]
+    record["rope_theta"] = record["rope_parameters"]["rope_theta"]
     record["dtype"] = record["torch_dtype"] = "float32"
     return record
 
@@ -129,7 +131,7 @@ def _build(kind: str | None, config: dict[str, Any], tokenizer: Tokenizer, folde
 
 def _llama(record: dict[str, Any]) -> LlamaForCausalLM:
     record = {key: value for key, value in record.items() if key not in ("rope_theta", "torch_dtype", "dtype")}
-    return LlamaForCausalLM(LlamaConfig(**record, attn_implementation=attention.NAME))
+    return LlamaForCausalLM(LlamaConfig(**record | {"attn_implementation": attention.NAME}))
 
 
 def _write_parts(folder: Path, model: nn.Module, processor: Processor) -> None:

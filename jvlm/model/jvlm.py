@@ -11,7 +11,7 @@ from jvlm.model.vision import VisionTower
 
 
 class JvlmModel(nn.Module):
-    """Composition of an open_clip tower, a projector and a Llama. Image tokens in `input_ids` are replaced by features."""
+    """An open_clip tower, a projector and a Llama. Image tokens in `input_ids` are replaced by features."""
 
     def __init__(
         self, language: LlamaForCausalLM, tower: VisionTower, projector_config: ProjectorConfig, image_token: int
@@ -72,4 +72,3 @@ def hidden_states(
     return language.model(
         inputs_embeds=embeddings, position_ids=position_ids, doc_lens=doc_lens, use_cache=False
     ).last_hidden_state
-

@@ -13,10 +13,12 @@ from jvlm.model import attention
 from jvlm.model.config import LanguageConfig
 
 
-def build_language_model(config: LanguageConfig, vocab_size: int, pad_id: int, bos_id: int, eos_id: int) -> LlamaForCausalLM:
+def build_language_model(
+    config: LanguageConfig, vocab_size: int, pad_id: int, bos_id: int, eos_id: int
+) -> LlamaForCausalLM:
     """A freshly initialised float32 model; the caller seeds torch beforehand."""
     model = LlamaForCausalLM(
-        LlamaConfig(
+        LlamaConfig(  # type: ignore[call-arg]  # attn_implementation is a keyword of the base class
             vocab_size=vocab_size,
             hidden_size=config.hidden_size,
             intermediate_size=config.intermediate_size,

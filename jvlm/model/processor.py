@@ -51,14 +51,20 @@ class Encoded:
 class Processor:
     """Template, geometry and pixels of one model. `vision` is None for a language model alone."""
 
-    def __init__(self, tokenizer: Tokenizer, vision: VisionConfig | None = None, projector: ProjectorConfig | None = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, vision: VisionConfig | None = None, projector: ProjectorConfig | None = None
+    ) -> None:
         self.tokenizer = tokenizer
         self.vision = vision
         special = tokenizer.special
         self.bos, self.eos, self.pad, self.end = (special[t] for t in ("<s>", "</s>", "<pad>", "<|end|>"))
         self.image_token = special["<|image|>"]
         self.num_image_tokens = num_image_tokens(vision, projector) if vision and projector else 0
-        self._image = [special["<|image_start|>"], *[self.image_token] * self.num_image_tokens, special["<|image_end|>"]]
+        self._image = [
+            special["<|image_start|>"],
+            *[self.image_token] * self.num_image_tokens,
+            special["<|image_end|>"],
+        ]
 
     def segments(self, messages: Sequence[Message], generation_prompt: bool = False) -> list[Segment]:
         """The template. With `generation_prompt` it ends where the assistant's answer would begin."""
@@ -94,7 +100,7 @@ class Processor:
         return len(self.encode(sample.messages).ids) - 1
 
     def pixels(self, image: Image.Image) -> np.ndarray:
-        """RGB image → uint8 ``[3, S, S]``: the whole picture, long side scaled to S, padded with grey, never cropped."""
+        """RGB image → uint8 ``[3, S, S]``: the whole picture, long side scaled to S, padded with grey."""
         assert self.vision is not None
         side = self.vision.image_size
         if image.size != (side, side):

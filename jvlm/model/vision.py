@@ -45,7 +45,9 @@ class VisionTower(nn.Module):
     def __init__(self, config: VisionConfig, visual: nn.Module) -> None:
         super().__init__()
         self.config = config
-        self.visual = visual
+        self.visual: Any = visual  # open_clip's own class differs from tower to tower
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
 

@@ -15,9 +15,10 @@ def data(context: StageContext) -> dict[str, Any]:
 
 def corpus(context: StageContext) -> dict[str, Any]:
     """Clean, deduplicate, mix; scored against the list of planted dirt when the raw text is the toy world's."""
+    from jvlm_data.toyworld.dirt import score_cleaning
+
     from jvlm.files import read_json_lines
     from jvlm.text.corpus import CorpusConfig, CorpusInput, build_corpus
-    from jvlm_data.toyworld.dirt import score_cleaning
 
     raw = context.data / "text" / "general.jsonl"
     settings = context.config.model_dump()

@@ -24,7 +24,9 @@ def pretrain(context: StageContext) -> dict[str, Any]:
     config = context.config
     tokenizer = Tokenizer.load(context.run / "tokenizer" / "model")
     processor = Processor(tokenizer)
-    shards = token_shards(context.run / "corpus" / "text" / "train.jsonl", "general", tokenizer, context.folder / "tokens")
+    shards = token_shards(
+        context.run / "corpus" / "text" / "train.jsonl", "general", tokenizer, context.folder / "tokens"
+    )
     torch.manual_seed(context.recipe.seed)
     model = build_language_model(config.language, tokenizer.vocab_size, processor.pad, processor.bos, processor.eos)
     documents = TokenDocuments(shards, processor)

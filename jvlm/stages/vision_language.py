@@ -54,13 +54,13 @@ def medical(context: StageContext) -> dict[str, Any]:
     return figures
 
 
-def _phase(
-    context: StageContext, phase: Phase, model: JvlmModel, processor: Processor, folder: Path
-) -> dict[str, Any]:
+def _phase(context: StageContext, phase: Phase, model: JvlmModel, processor: Processor, folder: Path) -> dict[str, Any]:
     sets = [_open(context, source, processor, phase.packing.row_length) for source in phase.data]
     mixture = Mixture(sets, [source.repeat for source in phase.data])
     names = [source.shards or source.text for source in phase.data]
-    context.say(f"{dict(zip(names, mixture.counts, strict=True))} samples an epoch, {int(mixture.lengths.sum()):,} tokens")
+    context.say(
+        f"{dict(zip(names, mixture.counts, strict=True))} samples an epoch, {int(mixture.lengths.sum()):,} tokens"
+    )
     train_only(model, phase.train)
     rows = PackedRows(mixture, phase.packing.row_length, context.recipe.seed, processor.pad)
     objective = NextToken(model, rows, phase.packing, {"tower.": phase.tower_rate})
@@ -73,7 +73,10 @@ def _open(context: StageContext, source: Source, processor: Processor, row_lengt
     if source.shards is not None:
         return ImageSamples(ShardReader(context.shards / source.shards), processor, context.record_error)
     assert source.text is not None
-    files = {"general": context.run / "corpus" / "text" / "train.jsonl", "medical": context.data / "text" / "medical.jsonl"}
+    files = {
+        "general": context.run / "corpus" / "text" / "train.jsonl",
+        "medical": context.data / "text" / "medical.jsonl",
+    }
     folder = context.folder / f"tokens-{source.text}"
     shards = token_shards(files[source.text], source.text, processor.tokenizer, folder)
     return TokenDocuments(shards, processor, max_length=row_length)

@@ -160,7 +160,8 @@ class _Log:
             "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         }
         append_json_line(self.path, record)
-        say(f"step {step}/{steps} loss {record['loss']:.4f} norm {norm:.2f} {record[f'{self.unit}_per_s']:.0f} {self.unit}/s")
+        speed = record[f"{self.unit}_per_s"]
+        say(f"step {step}/{steps} loss {record['loss']:.4f} norm {norm:.2f} {speed:.0f} {self.unit}/s")
         self.last = record
         self._reset()
 

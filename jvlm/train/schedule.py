@@ -6,7 +6,9 @@ from typing import Literal
 Schedule = Literal["cosine", "wsd"]
 
 
-def learning_rate_factor(step: int, steps: int, warmup: int, schedule: Schedule, final: float, decay: float = 0.3) -> float:
+def learning_rate_factor(
+    step: int, steps: int, warmup: int, schedule: Schedule, final: float, decay: float = 0.3
+) -> float:
     """Factor on the peak rate at `step` (counted from 0).
 
     ``cosine`` falls from 1 to `final` over all steps after warm-up; ``wsd`` (warm-up, stable, decay) stays at 1 and

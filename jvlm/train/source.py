@@ -96,7 +96,9 @@ class Mixture:
             [np.resize(np.asarray(s.lengths), count) for s, count in zip(self.sets, self.counts, strict=True)]
         )
         self.cuttable = all(s.cuttable for s in self.sets)
-        self.fingerprint = hashlib.sha256(repr([(s.fingerprint, c) for s, c in zip(self.sets, self.counts, strict=True)]).encode()).hexdigest()
+        self.fingerprint = hashlib.sha256(
+            repr([(s.fingerprint, c) for s, c in zip(self.sets, self.counts, strict=True)]).encode()
+        ).hexdigest()
 
     def example(self, index: int) -> Example:
         which = int(np.searchsorted(self.starts, index, side="right")) - 1
@@ -141,5 +143,8 @@ class PackedRows:
         if piece.stop - piece.start == len(example.inputs):
             return example
         return Example(
-            example.id, example.inputs[piece.start : piece.stop], example.labels[piece.start : piece.stop], example.pixels
+            example.id,
+            example.inputs[piece.start : piece.stop],
+            example.labels[piece.start : piece.stop],
+            example.pixels,
         )

@@ -1,5 +1,7 @@
 """Learning-rate schedules are pure functions of the step."""
 
+from itertools import pairwise
+
 import pytest
 
 from jvlm.train.schedule import learning_rate_factor
@@ -11,7 +13,7 @@ def test_warm_up_peak_and_end(schedule):
     assert factors[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert max(factors) == pytest.approx(1.0)
     assert factors[-1] == pytest.approx(0.1, abs=0.01)
-    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(factors[10:]))
 
 
 def test_wsd_is_stable_until_it_decays():

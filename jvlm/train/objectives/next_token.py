@@ -41,7 +41,9 @@ class NextToken:
         ]
 
     def loss_sum(self, batch: PackedBatch) -> Tensor:
-        return chunked_cross_entropy_sum(packed_hidden(self.model, batch), batch.labels, language_model(self.model).lm_head)
+        return chunked_cross_entropy_sum(
+            packed_hidden(self.model, batch), batch.labels, language_model(self.model).lm_head
+        )
 
     def fingerprint(self) -> str:
         return f"{self.rows.data.fingerprint} seed={self.rows.seed} {self.packing.row_length}x{self.packing.rows}"
