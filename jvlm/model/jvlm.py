@@ -67,8 +67,13 @@ def hidden_states(
 ) -> Tensor:
     """Decoder output ``[B, T, hidden]`` for packed rows.
 
-    `use_cache=False`: with a cache transformers stops honouring packed positions, without a word.
+    `use_cache=False`: with a cache transformers stops honouring packed positions, without a word. The mask of one
+    element keeps transformers from building a ``[T, T]`` mask that packed attention, which has `doc_lens`, never reads.
     """
     return language.model(
-        inputs_embeds=embeddings, position_ids=position_ids, doc_lens=doc_lens, use_cache=False
+        inputs_embeds=embeddings,
+        attention_mask=embeddings.new_zeros(1, 1, 1, 1),
+        position_ids=position_ids,
+        doc_lens=doc_lens,
+        use_cache=False,
     ).last_hidden_state

@@ -1,0 +1,72 @@
+"""The language model is transformers' Llama, and what we set is what it is."""
+
+import math
+
+import pytest
+import torch
+from tiny import LANGUAGE, make_language
+from transformers import LlamaForCausalLM
+
+from jvlm.files import read_json
+from jvlm.model.config import LanguageConfig
+from jvlm.model.directory import save_language_model
+from jvlm.model.jvlm import hidden_states
+from jvlm.model.language import build_language_model
+
+SHAPES = [LANGUAGE, LANGUAGE.model_copy(update={"tie_embeddings": False, "rope_theta": 500.0, "num_kv_heads": None})]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=["tied, grouped", "untied, own theta"])
+def test_logits_equal_transformers_own_on_the_saved_directory(tokenizer, tmp_path, shape):
+    ours = make_language(tokenizer, shape)
+    save_language_model(tmp_path / "model", ours, tokenizer)
+    theirs = LlamaForCausalLM.from_pretrained(tmp_path / "model", attn_implementation="sdpa")
+    assert theirs.dtype == torch.float32
+    lengths = [11, 40, 23]
+    documents = [torch.randint(12, tokenizer.vocab_size, (n,), generator=torch.manual_seed(n)) for n in lengths]
+    positions = torch.cat([torch.arange(n) for n in lengths])[None]
+    with torch.no_grad():
+        embeddings = ours.get_input_embeddings()(torch.cat(documents)[None])
+        logits = ours.lm_head(hidden_states(ours, embeddings, positions, lengths))[0].split(lengths)
+        for mine, document in zip(logits, documents, strict=True):
+            torch.testing.assert_close(mine, theirs(document[None]).logits[0], atol=1e-5, rtol=1e-5)
+        assert float(logits[0].std()) > 0.1  # far from the flat logits of a fresh model
+
+
+def test_residual_projections_start_smaller(tokenizer):
+    torch.manual_seed(0)
+    shape = LanguageConfig(hidden_size=96, num_layers=3, num_heads=4, intermediate_size=160)
+    model = build_language_model(shape, tokenizer.vocab_size, 3, 1, 2)
+    scaled = 0
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            assert torch.equal(parameter, torch.ones_like(parameter)), name
+            continue
+        writes_residual = "o_proj" in name or "down_proj" in name
+        scaled += writes_residual
+        expected = 0.02 / math.sqrt(2 * 3) if writes_residual else 0.02
+        assert float(parameter.detach().std()) == pytest.approx(expected, rel=0.05), name
+        assert abs(float(parameter.detach().mean())) < 0.1 * expected, name
+    assert scaled == 2 * 3
+
+
+def test_what_is_configured_is_what_is_built(tokenizer):
+    config = make_language(tokenizer, SHAPES[1]).config
+    assert config.rope_parameters["rope_theta"] == 500.0
+    assert config.num_key_value_heads == config.num_attention_heads == 4
+    assert (config.pad_token_id, config.bos_token_id, config.eos_token_id) == (3, 1, 2)
+    tied = make_language(tokenizer)
+    assert tied.lm_head.weight is tied.get_input_embeddings().weight
+    assert tied.config.num_key_value_heads == 2
+    untied = make_language(tokenizer, SHAPES[1])
+    assert untied.lm_head.weight is not untied.get_input_embeddings().weight
+
+
+def test_config_json_speaks_both_dialects(tokenizer, tmp_path):
+    save_language_model(tmp_path / "model", make_language(tokenizer, SHAPES[1]), tokenizer)
+    record = read_json(tmp_path / "model" / "config.json")
+    assert record["rope_theta"] == record["rope_parameters"]["rope_theta"] == 500.0
+    assert record["dtype"] == record["torch_dtype"] == "float32"
+    assert record["model_type"] == "llama"
+    assert record["architectures"] == ["LlamaForCausalLM"]
+    assert not [key for key in record if key.startswith("_") or "attn_implementation" in key]

@@ -1,0 +1,115 @@
+"""Captioned images of one's own: good rows become samples, bad ones a ledger with file and line."""
+
+import json
+
+import pytest
+from tiny import encoded_image
+
+from jvlm.datasets import build_captions, build_named, cards
+from jvlm.errors import DataError, UsageError
+from jvlm.files import read_json_lines
+from jvlm.images.shards import ShardReader, check_shards
+from jvlm.sample import CAPTION_PROMPT
+
+
+def build(tmp_path, *lines):
+    """Builds from raw lines; gives the counts, the reader and the ledger's rows as {line: error}."""
+    (tmp_path / "pictures").mkdir(exist_ok=True)
+    for number in range(3):
+        (tmp_path / "pictures" / f"{number}.png").write_bytes(encoded_image(number))
+    (tmp_path / "pictures" / "cut.png").write_bytes(encoded_image(3)[:200])
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(b"".join((line if isinstance(line, bytes) else line.encode()) + b"\n" for line in lines))
+    counts = build_captions(rows, tmp_path / "set")
+    errors = {}
+    for record in read_json_lines(tmp_path / "set.errors.jsonl"):
+        file, _, line = record["where"].rpartition(":")
+        assert file == str(rows)
+        errors[int(line)] = record["error"]
+    return counts, ShardReader(tmp_path / "set"), errors
+
+
+def row(image, text):
+    return json.dumps({"image": image, "text": text}, ensure_ascii=False)
+
+
+GOOD = row("pictures/0.png", "赤い丸です。")
+
+
+def test_good_rows_become_captioned_samples(tmp_path):
+    counts, reader, errors = build(tmp_path, GOOD, row("pictures/1.png", "青い四角、\n二つ。"))
+    assert counts == {"samples": 2, "errors": 0}
+    assert errors == {}
+    assert check_shards(tmp_path / "set") == []
+    sample = reader.read(1)
+    assert [m.role for m in sample.messages] == ["user", "assistant"]
+    assert sample.messages[0].content == [0, CAPTION_PROMPT]
+    assert sample.messages[1].text == "青い四角、\n二つ。"
+    assert sample.images[0].read() == encoded_image(1)
+    assert sample.meta["source"] == "pictures/1.png"
+    assert reader.ids == ["rows-00000001", "rows-00000002"]
+
+
+BAD = {
+    "no text": row("pictures/0.png", "  "),
+    "no text field": '{"image": "pictures/0.png"}',
+    "text is no string": row("pictures/0.png", 5),
+    "no image field": '{"text": "赤"}',
+    "not JSON": '{"image": ',
+    "not an object": "[1, 2]",
+    "missing image": row("pictures/9.png", "赤"),
+    "cut image": row("pictures/cut.png", "赤"),
+    "a folder": row("pictures", "赤"),
+    "not UTF-8": b'{"image": "pictures/0.png", "text": "\xff"}',
+    "lone surrogate": '{"image": "pictures/0.png", "text": "\\ud800"}',
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_row_is_recorded_with_its_line_and_the_others_stay(tmp_path, name):
+    counts, reader, errors = build(tmp_path, GOOD, BAD[name], row("pictures/2.png", "黒い星。"))
+    assert counts == {"samples": 2, "errors": 1}
+    assert list(errors) == [2]
+    assert errors[2]
+    assert reader.ids == ["rows-00000001", "rows-00000003"]
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u0085", "\x0c"])
+def test_a_caption_may_hold_what_other_programs_call_a_line_end(tmp_path, separator):
+    text = f"赤い丸{separator}です。"
+    line = '{"image": "pictures/1.png", "text": "' + text.replace("\x0c", "\\f") + '"}'
+    counts, reader, errors = build(tmp_path, line, "{", GOOD)
+    assert reader.read(0).messages[1].text == text
+    assert counts == {"samples": 2, "errors": 1}
+    assert list(errors) == [2]
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path):
+    counts, _, _ = build(tmp_path, b"\xef\xbb\xbf" + GOOD.encode())
+    assert counts == {"samples": 1, "errors": 0}
+
+
+def test_nothing_usable_and_nothing_there_are_errors(tmp_path):
+    with pytest.raises(DataError, match="no usable row") as caught:
+        build(tmp_path, "{", row("nowhere.png", "赤"))
+    assert "set.errors.jsonl" in str(caught.value)
+    assert len(read_json_lines(tmp_path / "set.errors.jsonl")) == 2
+    assert not (tmp_path / "set").exists()
+    with pytest.raises(DataError, match="file not found"):
+        build_captions(tmp_path / "none.jsonl", tmp_path / "set")
+
+
+def test_a_second_build_starts_a_new_ledger(tmp_path):
+    build(tmp_path, GOOD, "{", "{")
+    counts, _, errors = build(tmp_path, GOOD, "{")
+    assert counts["errors"] == len(errors) == 1
+
+
+def test_known_sets_have_cards_and_others_are_refused(tmp_path):
+    for name, card in cards().items():
+        assert card["name"] == name
+        assert card["licence"]
+        assert card["source"]
+    assert "toyworld" in cards()
+    with pytest.raises(UsageError, match=r"no data set 'coco'.*known: .*toyworld"):
+        build_named("coco", tmp_path / "out", 0, {}, print)

@@ -1,0 +1,256 @@
+"""Recipes: complete or refused, done stages kept, changed ones never overwritten."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from jvlm import recipe as recipes
+from jvlm.assets import asset
+from jvlm.config import load_config
+from jvlm.errors import JvlmError, UsageError
+from jvlm.files import new_folder, read_json, write_json
+from jvlm.recipe import STAGES, Recipe, load_recipe, run_recipe, stage_keys
+
+MINUTE = asset("configs", "minute.yaml")
+
+
+def quiet(_):
+    """Progress is not looked at."""
+
+
+def short_recipe(*overrides):
+    """data, corpus and tokenizer only."""
+    stages = {"data": {"captions_train": 5}, "corpus": {}, "tokenizer": {"vocab_size": 700}, "report": {}}
+    return load_config(Recipe, None, overrides, {"name": "short", "stages": stages})
+
+
+@pytest.fixture
+def stage_processes(monkeypatch):
+    """Stands in for the stages' processes; records which were started. `fail` names one that fails."""
+    started, fail, codes = [], set(), {"code": 3}
+
+    def run(command, env, check):
+        folder, name, key = command[-3:]
+        started.append(name)
+        if name in fail:
+            return subprocess.CompletedProcess(command, codes["code"])
+        assert env["OMP_NUM_THREADS"] == "2"
+        record = {"stage": name, "key": key, "seconds": 1.0, "peak_gib": 0.1, "metrics": {}}
+        write_json(Path(folder) / name / "done.json", record)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(recipes.subprocess, "run", run)
+    return SimpleNamespace(started=started, fail=fail, codes=codes)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def test_every_missing_predecessor_is_named(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("name: r\nstages:\n  align: {data: [{shards: a}]}\n  tokenizer: {}\n  caption: {}\n")
+    with pytest.raises(UsageError) as caught:
+        load_recipe(file, [])
+    text = str(caught.value)
+    assert str(file) in text
+    pairs = [("align", "pretrain"), ("align", "clip"), ("tokenizer", "corpus"), ("caption", "medical")]
+    for stage, need in pairs:
+        assert f"stage '{stage}' needs stage '{need}'" in text
+    assert text.count("needs stage") == len(pairs)
+
+
+def test_shipped_recipes_are_whole():
+    for path in sorted(asset("configs").glob("*.yaml")):
+        recipe = load_recipe(path, [])
+        assert [key.name for key in stage_keys(recipe)] == list(STAGES), path
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "a b"])
+def test_a_name_that_leaves_the_runs_folder_is_refused(name):
+    with pytest.raises(UsageError, match="name"):
+        load_recipe(MINUTE, [f"name={name!r}"])
+
+
+# --- keys -------------------------------------------------------------------------------------------------------
+
+
+def keys(*overrides):
+    return {key.name: key.key for key in stage_keys(load_recipe(MINUTE, list(overrides)))}
+
+
+@pytest.mark.parametrize(
+    ("override", "first_changed"),
+    [
+        ("seed=8", "data"),
+        ("threads=1", "data"),
+        ("stages.data.captions_train=601", "data"),
+        ("stages.tokenizer.vocab_size=801", "tokenizer"),
+        ("stages.align.projector.hidden_size=64", "align"),
+        ("stages.instruct.tower_rate=0.5", "instruct"),
+        ("stages.medical.instruct.loop.optimizer.eps=1e-7", "medical"),
+        ("stages.eval.exam_cutoff=0.7", "eval"),
+    ],
+)
+def test_a_key_covers_the_stages_settings_and_all_before_it(override, first_changed):
+    before, after = keys(), keys(override)
+    first = STAGES.index(first_changed)
+    assert [before[name] == after[name] for name in STAGES] == [place < first for place in range(len(STAGES))]
+
+
+def test_keys_are_stable_and_do_not_know_the_name():
+    assert keys() == keys("name=other") == keys("stages.clip.batch_size=32")
+    assert len(set(keys().values())) == len(STAGES)
+
+
+# --- running ----------------------------------------------------------------------------------------------------
+
+
+def test_stages_run_in_order_and_done_ones_are_skipped(tmp_path, stage_processes):
+    run, said = tmp_path / "run", []
+    run_recipe(short_recipe(), run, quiet, until="corpus")
+    assert stage_processes.started == ["data", "corpus"]
+    run_recipe(short_recipe(), run, said.append)
+    assert stage_processes.started == ["data", "corpus", "tokenizer", "report"]
+    assert said[:2] == ["data: done (1 s)", "corpus: done (1 s)"]
+    run_recipe(short_recipe(), run, quiet)
+    assert len(stage_processes.started) == 4
+    assert load_config(Recipe, run / "recipe.yaml") == short_recipe()
+
+
+def test_a_failed_stage_stops_the_run_and_is_tried_again(tmp_path, stage_processes):
+    run = tmp_path / "run"
+    stage_processes.fail.add("corpus")
+    for code, expected in ((3, 3), (4, 4), (-9, 1), (137, 1)):
+        stage_processes.codes["code"] = code
+        with pytest.raises(JvlmError, match=r"stage 'corpus' failed.*the same command goes on") as caught:
+            run_recipe(short_recipe(), run, quiet)
+        assert caught.value.exit_code == expected
+    assert stage_processes.started == ["data"] + ["corpus"] * 4
+    stage_processes.fail.clear()
+    run_recipe(short_recipe(), run, quiet)
+    assert stage_processes.started[5:] == ["corpus", "tokenizer", "report"]
+
+
+@pytest.mark.parametrize("override", ["stages.tokenizer.vocab_size=800", "stages.corpus.min_chars=5", "seed=1"])
+def test_changed_settings_are_refused_with_what_to_do(tmp_path, stage_processes, override):
+    run = tmp_path / "run"
+    run_recipe(short_recipe(), run, quiet)
+    started = list(stage_processes.started)
+    stage = {"stages.tokenizer.vocab_size=800": "tokenizer", "stages.corpus.min_chars=5": "corpus", "seed=1": "data"}
+    with pytest.raises(UsageError, match=f"stage '{stage[override]}' was run here with other settings") as caught:
+        run_recipe(short_recipe(override), run, quiet)
+    assert f"remove {run / stage[override]}" in str(caught.value)
+    assert stage_processes.started == started
+
+
+def test_settings_changed_half_way_through_a_stage_are_refused(tmp_path, stage_processes):
+    run = tmp_path / "run"
+    stage_processes.fail.add("tokenizer")
+    with pytest.raises(JvlmError):
+        run_recipe(short_recipe(), run, quiet)
+    stage_processes.fail.clear()
+    with pytest.raises(UsageError, match="stage 'tokenizer' was run here with other settings"):
+        run_recipe(short_recipe("stages.tokenizer.vocab_size=800"), run, quiet)
+    run_recipe(short_recipe(), run, quiet)
+
+
+def test_a_refused_run_keeps_the_recipe_of_what_was_run(tmp_path, stage_processes):
+    run = tmp_path / "run"
+    run_recipe(short_recipe(), run, quiet)
+    with pytest.raises(UsageError):
+        run_recipe(short_recipe("stages.corpus.min_chars=5"), run, quiet)
+    assert load_config(Recipe, run / "recipe.yaml") == short_recipe()
+
+
+def test_a_run_in_use_is_refused(tmp_path, stage_processes):
+    run = tmp_path / "run"
+    run.mkdir()
+    with open(run / ".lock", "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(JvlmError, match="in use by another process"):
+            run_recipe(short_recipe(), run, quiet)
+    assert stage_processes.started == []
+    run_recipe(short_recipe(), run, quiet)
+
+
+def test_the_last_model_is_published_and_verified(tmp_path, stage_processes):
+    run, recipe = tmp_path / "run", load_recipe(MINUTE, [])
+    for name in ("instruct", "prefer"):
+        with new_folder(run / name / "model") as folder:
+            (folder / "config.json").write_text(name)
+    run_recipe(recipe, run, quiet)
+    assert (run / "model" / "config.json").read_text() == "prefer"
+    assert read_json(run / "model" / "hashes.json") == read_json(run / "prefer" / "model" / "hashes.json")
+    (run / "prefer" / "model" / "config.json").write_text("preferx")
+    with pytest.raises(JvlmError, match="differs from the hash"):
+        run_recipe(recipe, run, quiet)
+
+
+def test_a_real_stage_process_reports_its_error_and_leaves_nothing_done(tmp_path, capfd):
+    recipe = short_recipe(f"stages.corpus.inputs=[{{path: {tmp_path / 'nowhere'}, source: mine}}]", "threads=1")
+    run = tmp_path / "run"
+    data = next(key for key in stage_keys(recipe) if key.name == "data")
+    write_json(run / "data" / "done.json", {"stage": "data", "key": data.key, "seconds": 0.0})
+    with pytest.raises(JvlmError, match="stage 'corpus' failed") as caught:
+        run_recipe(recipe, run, quiet, until="corpus")
+    assert caught.value.exit_code == 3
+    error = capfd.readouterr().err
+    assert "jvlm: error:" in error
+    assert "nowhere" in error
+    assert "Traceback" not in error
+    assert not (run / "corpus" / "done.json").exists()
+
+
+# --- children ---------------------------------------------------------------------------------------------------
+
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
+print(child.pid, child.stdout.readline().strip(), flush=True)
+time.sleep(60)
+"""
+CHILD = "from jvlm.process import die_with_parent\n{call}print('ready', flush=True)\nimport time\ntime.sleep(60)\n"
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel's help is Linux's")
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_child_dies_with_its_parent(asks):
+    """Without the call it lives on: the test can tell."""
+    child_code = CHILD.format(call="die_with_parent()\n" if asks else "")
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, child_code], stdout=subprocess.PIPE, text=True)
+    pid, word = parent.stdout.readline().split()
+    try:
+        assert word == "ready"
+        assert alive(pid)
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + (20 if asks else 0.3)
+        while alive(pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert alive(pid) != asks
+    finally:
+        parent.kill()
+        parent.stdout.close()
+        if alive(pid):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def test_the_stage_process_asks_for_it():
+    source = Path(find_spec("jvlm.stages.__main__").origin).read_text()
+    assert source.index("die_with_parent()") > source.index('if __name__ == "__main__":')

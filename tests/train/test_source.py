@@ -1,0 +1,221 @@
+"""Which sample comes when: a pure function of the step, each once an epoch, bad ones in their place."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import SEED, SIDE, ask, corpus_texts, samples
+
+from jvlm.errors import DataError
+from jvlm.images.shards import ShardReader, write_shards
+from jvlm.model.processor import IGNORED, PADDING_GREY
+from jvlm.sample import ImageRef
+from jvlm.text.raw import Document
+from jvlm.text.shards import TokenShards, write_token_shards
+from jvlm.text.tokenizer import train_tokenizer
+from jvlm.train.source import ImageSamples, Mixture, PackedRows, TokenDocuments
+
+
+def ignore(*_):
+    """No error is expected."""
+
+
+@pytest.fixture
+def mixture(processor, text_shards, instruct_shards, caption_shards):
+    """Makes a fresh mixture of documents, conversations (half of them) and captions (two and a half times)."""
+
+    def make():
+        sets = [TokenDocuments(text_shards, processor, max_length=100)]
+        sets += [ImageSamples(shards, processor, ignore) for shards in (instruct_shards, caption_shards)]
+        return Mixture(sets, [1, 0.5, 2.5])
+
+    return make
+
+
+def batches_equal(ours, theirs):
+    for name in ("input_ids", "labels", "position_ids"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+    assert ours.doc_lens == theirs.doc_lens
+    assert ours.sample_ids == theirs.sample_ids
+    assert (ours.pixels is None) == (theirs.pixels is None)
+    assert ours.pixels is None or torch.equal(ours.pixels, theirs.pixels)
+
+
+def test_a_batch_is_a_pure_function_of_its_row_numbers(mixture, processor):
+    def rows():
+        return PackedRows(mixture(), 256, SEED, processor.pad)
+
+    one = rows()
+    wanted = [range(3 * step, 3 * step + 3) for step in range(12)]
+    in_order = [one.batch(numbers) for numbers in wanted]
+    assert len(one._ends) >= 2, "the rows run over the end of an epoch"
+    again = rows()
+    for step in np.random.default_rng(0).permutation(12):
+        batches_equal(again.batch(wanted[step]), in_order[step])
+        batches_equal(rows().batch(wanted[step]), in_order[step])
+    other = PackedRows(mixture(), 256, SEED + 1, processor.pad)
+    assert other.batch(wanted[0]).sample_ids != in_order[0].sample_ids
+
+
+def epochs(rows, number):
+    """Samples of each of the first `number` epochs, in order, with their tokens."""
+    rows.row(0)
+    found, row = [], 0
+    for epoch in range(number):
+        pieces = []
+        while epoch >= len(rows._ends) or row < rows._ends[epoch]:
+            pieces += rows.row(row)
+            row += 1
+        found.append(pieces)
+    return found
+
+
+def test_every_sample_comes_once_an_epoch_in_another_order(mixture, processor):
+    data = mixture()
+    first, second = epochs(PackedRows(data, 256, SEED, processor.pad), 2)
+    for pieces in (first, second):
+        assert sorted(p.sample for p in pieces) == list(range(len(data.lengths)))
+        assert all((p.start, p.stop) == (0, data.lengths[p.sample]) for p in pieces)
+    assert [p.sample for p in first] != [p.sample for p in second]
+
+
+def test_every_token_of_documents_comes_once_an_epoch(text_shards, processor):
+    data = TokenDocuments(text_shards, processor)
+    for pieces in epochs(PackedRows(data, 64, SEED, processor.pad), 2):
+        tokens = Counter((p.sample, t) for p in pieces for t in range(p.start, p.stop))
+        assert set(tokens.values()) == {1}
+        assert len(tokens) == data.lengths.sum()
+
+
+def test_rows_hold_what_the_plan_says(mixture, processor):
+    data = mixture()
+    rows = PackedRows(data, 256, SEED, processor.pad)
+    batch = rows.batch(range(4))
+    assert batch.input_ids.shape == (4, 256)
+    at = 0
+    for number in range(4):
+        for piece in rows.row(number):
+            example = data.example(piece.sample)
+            stop = at + len(example.inputs)
+            assert batch.input_ids.flatten()[at:stop].tolist() == list(example.inputs)
+            assert batch.labels.flatten()[at:stop].tolist() == list(example.labels)
+            assert batch.position_ids.flatten()[at:stop].tolist() == list(range(stop - at))
+            at = stop
+        rest = (number + 1) * 256
+        assert (batch.labels.flatten()[at:rest] == IGNORED).all()
+        at = rest
+    assert sum(batch.doc_lens) == 4 * 256
+
+
+def test_planned_lengths_are_true(mixture):
+    data = mixture()
+    for index, length in enumerate(data.lengths):
+        example = data.example(index)
+        assert len(example.inputs) == len(example.labels) == length
+
+
+def test_a_mixture_repeats_and_shares_as_asked(mixture):
+    data = mixture()
+    documents, conversations, captions = data.sets
+    assert data.counts == [len(documents.lengths), 15, 30]
+    seen = Counter(data.example(i).id for i in range(data.counts[0], len(data.lengths)))
+    in_order = [seen[identity] for identity in captions.shards.ids]
+    assert in_order == [3] * 6 + [2] * 6
+    assert sum(seen[identity] for identity in conversations.shards.ids) == 15
+    assert max(seen[identity] for identity in conversations.shards.ids) == 1
+    assert data.example(0).id == "document-0"
+    assert not data.cuttable
+
+
+def test_a_mixture_of_documents_can_be_cut(text_shards, processor):
+    documents = TokenDocuments(text_shards, processor)
+    assert Mixture([documents, documents], [1, 2]).cuttable
+
+
+def test_fingerprints_tell_data_and_shares_apart(mixture, text_shards, instruct_shards, processor):
+    prints = [mixture().fingerprint, mixture().fingerprint]
+    assert prints[0] == prints[1]
+    images = ImageSamples(instruct_shards, processor, ignore)
+    others = [
+        TokenDocuments(text_shards, processor).fingerprint,
+        TokenDocuments(text_shards, processor, max_length=50).fingerprint,
+        TokenDocuments(text_shards, processor, max_length=60).fingerprint,
+        images.fingerprint,
+        Mixture([images], [1]).fingerprint,
+        Mixture([images], [2]).fingerprint,
+    ]
+    assert len({prints[0], *others}) == 7
+
+
+# --- documents --------------------------------------------------------------------------------------------------
+
+
+def test_a_document_is_framed_and_shifted(text_shards, processor):
+    documents = TokenDocuments(text_shards, processor)
+    for index in range(text_shards.num_documents):
+        tokens = text_shards.tokens(index).tolist()
+        example = documents.example(index)
+        assert list(example.inputs) == [processor.bos, *tokens]
+        assert list(example.labels) == [*tokens, processor.eos]
+    sample = processor.encode([replace(samples("captions_train", 1)[0].messages[1], role="document")])
+    assert sample.shifted("x")[1][-1] == processor.eos
+
+
+@pytest.mark.parametrize("limit", [1, 17, 64, 10_000])
+def test_cut_documents_join_to_the_same_stream(text_shards, processor, limit):
+    whole, cut = TokenDocuments(text_shards, processor), TokenDocuments(text_shards, processor, max_length=limit)
+    assert cut.lengths.max() <= limit
+    assert cut.lengths.min() >= 1
+    assert not cut.cuttable
+    for field in ("inputs", "labels"):
+        streams = [
+            [token for index in range(len(data.lengths)) for token in getattr(data.example(index), field)]
+            for data in (whole, cut)
+        ]
+        assert streams[0] == streams[1]
+
+
+def test_shards_of_another_tokenizer_are_refused(tmp_path, processor, tokenizer):
+    other = train_tokenizer(corpus_texts(60), 640, tmp_path / "other", threads=1)
+
+    write_token_shards([Document("a", "ひらがな", "x")], other, tmp_path / "tokens")
+    with pytest.raises(DataError, match="another tokenizer"):
+        TokenDocuments(TokenShards(tmp_path / "tokens"), processor)
+
+
+# --- images that cannot be decoded ------------------------------------------------------------------------------
+
+
+def test_a_bad_image_keeps_its_place_masked_and_recorded(tmp_path, processor):
+    good = [ask(f"good-{n}", "何色ですか。", [n], "赤です。") for n in range(3)]
+    whole = ask("bad", "違いは何ですか。", [5, 6], "色です。")
+    data = whole.images[1].read()
+    broken = replace(whole, images=[whole.images[0], ImageRef(data=data[: len(data) // 2])])
+    recorded = []
+    readers = []
+    for name, third in (("whole", whole), ("broken", broken)):
+        write_shards([*good, third], tmp_path / name)
+        readers.append(ImageSamples(ShardReader(tmp_path / name), processor, lambda *a: recorded.append(a)))
+    assert np.array_equal(readers[0].lengths, readers[1].lengths)
+    example, expected = readers[1].example(3), readers[0].example(3)
+    assert [identity for identity, _ in recorded] == ["bad"]
+    assert "truncated" in recorded[0][1]
+    assert list(example.inputs) == list(expected.inputs)
+    assert set(example.labels) == {IGNORED}
+    assert len(example.pixels) == 2
+    assert all(p.shape == (3, SIDE, SIDE) and (p == PADDING_GREY).all() for p in example.pixels)
+    plans = [PackedRows(reader, 64, SEED, processor.pad) for reader in readers]
+    assert [plans[0].row(n) for n in range(6)] == [plans[1].row(n) for n in range(6)]
+    theirs, ours = (plan.batch(range(3)) for plan in plans)
+    assert ours.sample_ids == theirs.sample_ids
+    assert ours.weight < theirs.weight
+
+
+def test_no_data_and_a_row_too_short_are_errors(processor, instruct_shards, text_shards):
+    images = ImageSamples(instruct_shards, processor, ignore)
+    with pytest.raises(DataError, match="empty"):
+        PackedRows(Mixture([images], [0.001]), 256, SEED, processor.pad)
+    with pytest.raises(DataError, match="raise row_length"):
+        PackedRows(images, int(images.lengths.max()) - 1, SEED, processor.pad).row(0)
