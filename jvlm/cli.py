@@ -314,7 +314,7 @@ def _config(path: Path) -> Path:
 
     if path.exists():
         return path
-    shipped = asset("configs", path.name)
+    shipped = asset("configs") / path.name
     if not shipped.exists():
         raise UsageError("config file not found", where=path)
     return shipped

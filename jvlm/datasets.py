@@ -42,12 +42,16 @@ def build_captions(rows: Path, out: Path) -> dict[str, int]:
     """
     if not rows.is_file():
         raise DataError("file not found", where=rows, fix='give a JSONL of {"image": path, "text": caption}')
+    out = out.resolve()
     ledger = out.with_name(out.name + ".errors.jsonl")
     ledger.unlink(missing_ok=True)
     counts = {"samples": 0, "errors": 0}
 
     def samples() -> Iterator[Sample]:
-        for number, line in enumerate(rows.read_text(encoding="utf-8").splitlines(), 1):
+        # bytes, cut at newlines alone: str.splitlines would cut JSON rows at U+2028 and U+0085 too
+        for number, line in enumerate(rows.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+            if not line.strip():
+                continue
             try:
                 sample = _captioned(line, rows, number)
             except DataError as error:
@@ -63,7 +67,7 @@ def build_captions(rows: Path, out: Path) -> dict[str, int]:
     return counts
 
 
-def _captioned(line: str, rows: Path, number: int) -> Sample:
+def _captioned(line: bytes, rows: Path, number: int) -> Sample:
     try:
         record = json.loads(line)
         image, text = record["image"], record["text"]
@@ -71,6 +75,8 @@ def _captioned(line: str, rows: Path, number: int) -> Sample:
         raise DataError('not a row of {"image", "text"}') from None
     if not isinstance(text, str) or not text.strip():
         raise DataError("the caption has no text")
+    if not text.isprintable() and any(0xD800 <= ord(character) < 0xE000 for character in text):
+        raise DataError("the caption is not valid Unicode: it holds half a surrogate pair")
     reference = ImageRef(path=str(rows.parent / str(image)))
     load_image(reference)  # a picture that cannot be read must not reach a shard
     messages = [Message("user", [0, CAPTION_PROMPT]), Message("assistant", [text])]

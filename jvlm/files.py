@@ -84,6 +84,8 @@ def new_folder(path: Path) -> Iterator[Path]:
             _sync_file(temporary / name)
             hashes[name] = {"sha256": sha256_file(temporary / name), "bytes": (temporary / name).stat().st_size}
         write_json(temporary / MANIFEST, hashes)
+        if path.exists() and any(path.iterdir()) and not (path / MANIFEST).exists():
+            raise JvlmError("the folder holds files not written by jvlm", where=path, fix="name another folder")
         if path.exists():
             os.rename(path, old)
         os.rename(temporary, path)

@@ -6,7 +6,7 @@ weights, gradients and AdamW's two moments take in float32 (16 bytes a parameter
 
 from dataclasses import dataclass
 
-from jvlm.model.config import LanguageConfig, VisionConfig
+from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
 from jvlm.recipe import Recipe
 from jvlm.train.config import LoopConfig, PackingConfig
 
@@ -15,7 +15,8 @@ BYTES_PER_PARAMETER = 16
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One training stage. `tokens` are packed positions (pairs for CLIP count their patches and text places)."""
+    """One training stage. `tokens` are packed positions (for CLIP patches and text places; for
+    preferences the most that two answers can take)."""
 
     stage: str
     parameters: int
@@ -35,9 +36,20 @@ def language_parameters(config: LanguageConfig, vocab_size: int) -> int:
 def tower_parameters(config: VisionConfig) -> int:
     """Parameters of open_clip's ViT of this shape, joint-space head included."""
     d = config.width
-    block = 12 * d * d + 13 * d
     embeddings = 3 * config.patch_size**2 * d + d + (config.grid**2 + 1) * d
-    return config.layers * block + embeddings + 4 * d + d * config.embed_dim
+    return config.layers * _block(d) + embeddings + 4 * d + d * config.embed_dim
+
+
+def text_tower_parameters(config: VisionConfig, vocab_size: int) -> int:
+    """Parameters of CLIP's text tower of this shape, temperature included."""
+    d = config.text_width
+    return config.text_layers * _block(d) + (vocab_size + config.text_length + 2 + config.embed_dim) * d + 1
+
+
+def projector_parameters(config: ProjectorConfig, vision: VisionConfig, language_size: int) -> int:
+    """Parameters of the projector."""
+    folded, hidden = vision.width * config.shuffle**2, config.hidden_size
+    return 2 * folded + (folded + 1) * hidden + (hidden + 1) * language_size
 
 
 def plan(recipe: Recipe) -> list[StagePlan]:
@@ -45,22 +57,33 @@ def plan(recipe: Recipe) -> list[StagePlan]:
     stages = recipe.stages
     out: list[StagePlan] = []
     vocab = stages.tokenizer.vocab_size if stages.tokenizer else 0
-    language = language_parameters(stages.pretrain.language, vocab) if stages.pretrain else 0
-    tower = tower_parameters(stages.clip.vision) if stages.clip else 0
     if stages.pretrain:
+        language = language_parameters(stages.pretrain.language, vocab)
         out.append(_packed("pretrain", language, stages.pretrain.loop, stages.pretrain.packing))
     if stages.clip:
-        vision = stages.clip.vision
+        vision, text = stages.clip.vision, text_tower_parameters(stages.clip.vision, vocab)
         tokens = stages.clip.loop.steps * stages.clip.batch_size * (vision.grid**2 + vision.text_length)
-        text = vision.text_layers * 12 * vision.text_width**2 + vocab * vision.text_width
-        out.append(_stage("clip", tower + text, tokens))
+        out.append(_stage("clip", tower_parameters(vision) + text, tokens))
+    if not (stages.align and stages.pretrain and stages.clip):
+        return out
+    width = stages.pretrain.language.hidden_size
+    whole = language + tower_parameters(vision) + projector_parameters(stages.align.projector, vision, width)
     phases = {"align": stages.align, "instruct": stages.instruct}
-    if stages.medical:
-        phases |= {"medical/1-pretrain": stages.medical.pretrain, "medical/2-instruct": stages.medical.instruct}
     for name, phase in phases.items():
         if phase:
-            out.append(_packed(name, language + tower, phase.loop, phase.packing))
+            out.append(_packed(name, whole, phase.loop, phase.packing))
+    if stages.prefer:
+        # both answers of a pair, at most this long; the reference is computed beforehand, forward only
+        length = stages.pretrain.language.max_length
+        out.append(_stage("prefer", whole, stages.prefer.loop.steps * stages.prefer.pairs * 2 * length))
+    if stages.medical:
+        for name, phase in (("1-pretrain", stages.medical.pretrain), ("2-instruct", stages.medical.instruct)):
+            out.append(_packed(f"medical/{name}", whole, phase.loop, phase.packing))
     return out
+
+
+def _block(width: int) -> int:
+    return 12 * width**2 + 13 * width
 
 
 def _packed(stage: str, parameters: int, loop: LoopConfig, packing: PackingConfig) -> StagePlan:

@@ -153,14 +153,19 @@ def run_recipe(recipe: Recipe, run: Path, say: Callable[[str], None], until: str
 
     Raises JvlmError when a stage fails (its own message is on the terminal already) or its settings changed.
     """
+    stages = stage_keys(recipe)
+    if until is not None and until not in [stage.name for stage in stages]:
+        raise UsageError(f"the recipe has no stage '{until}'", fix=f"it has: {', '.join(s.name for s in stages)}")
     with lock(run):
+        for stage in stages:
+            _refuse_changed(run, stage)
         write_text(run / "recipe.yaml", dump_config(recipe))
-        for stage in stage_keys(recipe):
+        for stage in stages:
             done = stage_record(run, stage.name)
-            if done is not None and done["key"] == stage.key:
+            if done is not None:
                 say(f"{stage.name}: done ({done['seconds']:.0f} s)")
             else:
-                _start(run, stage, done)
+                _start(recipe, run, stage)
             if stage.name == until:
                 return
         publish_model(recipe, run)
@@ -189,17 +194,21 @@ def publish_model(recipe: Recipe, run: Path) -> None:
         return
 
 
-def _start(run: Path, stage: StageKey, done: dict[str, Any] | None) -> None:
+def _refuse_changed(run: Path, stage: StageKey) -> None:
     folder = run / stage.name
     begun = folder / "key"
-    if done is not None or (begun.exists() and begun.read_text() != stage.key):
+    if begun.exists() and begun.read_text() != stage.key:
         raise UsageError(
             f"stage '{stage.name}' was run here with other settings, or on other results",
             where=folder,
             fix=f"remove {folder} to run it again, or give the recipe another name",
         )
-    write_text(begun, stage.key)
-    threads = str(load_config(Recipe, run / "recipe.yaml").threads)
+
+
+def _start(recipe: Recipe, run: Path, stage: StageKey) -> None:
+    folder = run / stage.name
+    write_text(folder / "key", stage.key)
+    threads = str(recipe.threads)
     environment = os.environ | {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,

@@ -44,7 +44,7 @@ def caption_folder(
         raise DataError("no image found", where=folder, fix=f"looked for {', '.join(SUFFIXES)}")
     with lock(out.with_name(out.name + ".job")):
         done = {row["id"] for row in read_json_lines(out)}
-        todo = [p for p in paths if str(p.relative_to(folder)) not in done]
+        todo = [p for p in paths if _name(p, folder) not in done]
         for begin in range(0, len(todo), unit):
             for row in _caption(model, folder, todo[begin : begin + unit], prompt, max_new_tokens):
                 append_json_line(out, row)
@@ -59,7 +59,7 @@ def _caption(
     rows: dict[str, dict[str, object]] = {}
     samples = []
     for path in paths:
-        name = str(path.relative_to(folder))
+        name = _name(path, folder)
         rows[name] = {"id": name, "image_sha256": None, "text": None, "status": "error", "error": None}
         try:
             data = ImageRef(path=str(path)).read()
@@ -77,3 +77,8 @@ def _caption(
             "n_tokens": generation.num_tokens,
         }
     return list(rows.values())
+
+
+def _name(path: Path, folder: Path) -> str:
+    """Relative name, writable as UTF-8: bytes of a name that are not come as ``\\udcXX`` escapes."""
+    return str(path.relative_to(folder)).encode("utf-8", "backslashreplace").decode()

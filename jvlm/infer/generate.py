@@ -58,9 +58,9 @@ class VisionLanguageModel:
             numbers = order[begin : begin + self.batch_size]
             features = self._features([samples[i] for i in numbers], [prompts[i].images for i in numbers])
             ids = [prompts[i].ids for i in numbers]
-            cap = min(max_new_tokens, limit - len(ids[0]))
+            caps = torch.tensor([min(max_new_tokens, limit - len(prompt)) for prompt in ids])
             generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in numbers] if temperature else None
-            for number, tokens in zip(numbers, self._decode(ids, features, cap, temperature, generators), strict=True):
+            for number, tokens in zip(numbers, self._decode(ids, features, caps, temperature, generators), strict=True):
                 stopped = bool(tokens) and tokens[-1] == self.processor.end
                 text = self.processor.tokenizer.decode(tokens)
                 out[number] = Generation(text, "stop" if stopped else "length", len(tokens))
@@ -115,11 +115,11 @@ class VisionLanguageModel:
         self,
         prompts: list[list[int]],
         features: Tensor | None,
-        max_new_tokens: int,
+        caps: Tensor,
         temperature: float,
         generators: list[torch.Generator] | None,
     ) -> list[list[int]]:
-        """Generated ids of each prompt (features in the order of `prompts`), the end mark included."""
+        """Generated ids of each prompt, the end mark included; `features` in order, at most `caps` tokens each."""
         batch, width = len(prompts), max(map(len, prompts))
         ids = torch.full((batch, width), self.processor.pad)
         mask = torch.zeros(batch, width, dtype=torch.int64)
@@ -131,7 +131,7 @@ class VisionLanguageModel:
         cache: Any = DynamicCache(config=self.model.language.config)
         done = torch.zeros(batch, dtype=torch.bool)
         generated: list[Tensor] = []
-        for _ in range(max_new_tokens):
+        for step in range(int(caps.max())):
             hidden = self.model.language.model(
                 inputs_embeds=embeddings,
                 attention_mask=mask,
@@ -143,13 +143,13 @@ class VisionLanguageModel:
             token = _choose(logits, temperature, generators)
             token = torch.where(done, self.processor.pad, token)
             generated.append(token)
-            done |= token == self.processor.end
+            done |= (token == self.processor.end) | (caps <= step + 1)
             if done.all():
                 break
             embeddings = self.model.language.get_input_embeddings()(token[:, None])
             positions = positions[:, -1:] + 1
             mask = torch.cat([mask, torch.ones(batch, 1, dtype=mask.dtype)], 1)
-        rows = torch.stack(generated, 1).tolist()
+        rows = [row[:cap] for row, cap in zip(torch.stack(generated, 1).tolist(), caps.tolist(), strict=True)]
         return [row[: row.index(self.processor.end) + 1] if self.processor.end in row else row for row in rows]
 
 

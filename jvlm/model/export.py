@@ -16,6 +16,8 @@ def export(source: Path, target: Path, format: str) -> str:
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format '{format}'", fix=f"known: {', '.join(FORMATS)}")
+    if target.exists():
+        raise UsageError("the target exists already", where=target, fix="name a new directory")
     loaded = load_directory(source)
     if loaded.kind not in ("llama", "jvlm"):
         raise UsageError(f"a '{loaded.kind}' model holds no language model", where=source)

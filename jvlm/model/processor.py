@@ -18,7 +18,7 @@ from PIL import Image
 
 from jvlm.errors import DataError
 from jvlm.model.config import ProjectorConfig, VisionConfig, num_image_tokens
-from jvlm.sample import Message, Sample
+from jvlm.sample import Message, Part, Sample
 from jvlm.text.tokenizer import Tokenizer
 
 IGNORED = -100
@@ -75,7 +75,7 @@ class Processor:
             trained = message.role in ("assistant", "document")
             if not is_document:
                 out.append(Segment([special[f"<|{message.role}|>"]], False))
-            for part in message.content:
+            for part in _joined(message.content):
                 if isinstance(part, str):
                     out.append(Segment(self.tokenizer.encode(part), trained))
                 else:
@@ -115,10 +115,12 @@ class Processor:
         """The same template for transformers' `apply_chat_template`, image tokens written out."""
         image = "<|image_start|>" + "<|image|>" * self.num_image_tokens + "<|image_end|>"
         return (
-            "{{ '<s>' }}{% for message in messages %}{{ '<|' + message['role'] + '|>' }}"
+            "{{ '<s>' }}{% for message in messages %}"
+            "{% if message['role'] != 'document' %}{{ '<|' + message['role'] + '|>' }}{% endif %}"
             "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
             "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '" + image + "' }}"
-            "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}{{ '<|end|>' }}{% endfor %}"
+            "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+            "{{ '</s>' if message['role'] == 'document' else '<|end|>' }}{% endfor %}"
             "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
         )
 
@@ -126,3 +128,14 @@ class Processor:
         if not self.num_image_tokens:
             raise DataError("this is a language model without an image tower: it cannot take images")
         return self._image
+
+
+def _joined(content: Sequence[Part]) -> list[Part]:
+    """Neighbouring texts as one: how a text was cut into parts must not change its tokens."""
+    out: list[Part] = []
+    for part in content:
+        if isinstance(part, str) and out and isinstance(out[-1], str):
+            out[-1] += part
+        else:
+            out.append(part)
+    return out

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jvlm.files import append_json_line
+from jvlm.files import append_json_line, read_json_lines
 from jvlm.recipe import Recipe
 
 
@@ -42,4 +42,6 @@ class StageContext:
 
     def record_error(self, sample_id: str, message: str) -> None:
         """An item that could not be used: the stage goes on, the report counts it."""
-        append_json_line(self.folder / "errors.jsonl", {"id": sample_id, "error": message})
+        ledger = self.folder / "errors.jsonl"
+        if sample_id not in {record["id"] for record in read_json_lines(ledger)}:  # not again in the next epoch
+            append_json_line(ledger, {"id": sample_id, "error": message})

@@ -31,18 +31,16 @@ class TorchEngine:
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
-    def step(self, rate_factor: float) -> float:
-        """Clip, update and clear the gradients; returns the gradient norm before clipping.
+    def clip_gradients(self) -> float:
+        """Scale the gradients down to the largest norm allowed; returns their norm before, finite or not."""
+        return float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.config.clip))
 
-        When the norm is not finite nothing is updated: the caller decides what to do.
-        """
-        norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.config.clip))
-        if torch.isfinite(torch.tensor(norm)):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * rate_factor * group["scale"]
-            self.optimizer.step()
+    def step(self, rate_factor: float) -> None:
+        """Update the weights and clear the gradients."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * rate_factor * group["scale"]
+        self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return norm
 
     def state(self) -> dict[str, Tensor]:
         """Optimizer state as ``{"exp_avg.NAME": …, "exp_avg_sq.NAME": …, "step.NAME": …}``."""

@@ -63,7 +63,7 @@ def train(objective: Objective, config: LoopConfig, folder: Path, say: Callable[
     """
     model = objective.model.train()
     engine = TorchEngine(model, config.optimizer, objective.rate_scale)
-    fingerprint = _fingerprint(objective, config)
+    fingerprint = _fingerprint(objective, engine, config)
     start = _resume(model, engine, folder, fingerprint, say)
     trained = sum(p.numel() for p in engine.named.values())
     say(f"{trained:,} of {sum(p.numel() for p in model.parameters()):,} parameters trained, {config.optimizer!r}")
@@ -72,7 +72,8 @@ def train(objective: Objective, config: LoopConfig, folder: Path, say: Callable[
         log.begin()
         batches = objective.micro_batches(step)
         log.data_ready()
-        weight = sum(batch.weight for batch in batches)
+        # a batch whose every image failed to decode has no target: it moves nothing, and is not 0 / 0
+        weight = max(1, sum(batch.weight for batch in batches))
         loss = 0.0
         for batch in batches:
             share = objective.loss_sum(batch) / weight
@@ -82,9 +83,10 @@ def train(objective: Objective, config: LoopConfig, folder: Path, say: Callable[
         factor = learning_rate_factor(
             step, config.steps, optimizer.warmup, optimizer.schedule, optimizer.final, optimizer.decay
         )
-        norm = engine.step(factor)
+        norm = engine.clip_gradients()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             _stop_not_finite(folder, step, loss, norm, batches)
+        engine.step(factor)
         done = step + 1
         log.write(done, config.steps, loss, norm, factor * optimizer.learning_rate, weight, say)
         if done % config.checkpoint_every == 0 or done == config.steps:
@@ -103,10 +105,11 @@ def _resume(model: nn.Module, engine: TorchEngine, folder: Path, fingerprint: st
     return state.step
 
 
-def _fingerprint(objective: Objective, config: LoopConfig) -> str:
+def _fingerprint(objective: Objective, engine: TorchEngine, config: LoopConfig) -> str:
     # how often a checkpoint is written or a line is logged does not change what is computed
     settings = config.model_dump(exclude={"checkpoint_every", "keep", "log_every"})
-    text = json.dumps([objective.fingerprint(), settings], sort_keys=True)
+    parts = [objective.fingerprint(), objective.rate_scale, sorted(engine.named), settings]
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

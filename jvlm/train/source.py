@@ -15,6 +15,7 @@ from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.packed import Example, PackedBatch, pack
 from jvlm.model.processor import IGNORED, PADDING_GREY, Processor
+from jvlm.sample import ImageRef, Sample
 from jvlm.text.shards import TokenShards
 from jvlm.train.order import permute
 from jvlm.train.packing import Piece, Row, plan_documents, plan_samples
@@ -67,8 +68,12 @@ class ImageSamples:
 
     def __init__(self, shards: ShardReader, processor: Processor, on_error: Callable[[str, str], None]) -> None:
         self.shards, self.processor, self.on_error = shards, processor, on_error
-        self.lengths = np.array([processor.length(shards.read(i)) for i in range(len(shards))], np.int64)
+        self.lengths = np.array([self._length(i) for i in range(len(shards))], np.int64)
         self.fingerprint = shards.fingerprint
+
+    def _length(self, index: int) -> int:
+        images = [ImageRef()] * self.shards.num_images(index)  # lengths do not need the pictures
+        return self.processor.length(Sample.from_record(self.shards.record(index), images))
 
     def example(self, index: int) -> Example:
         sample = self.shards.read(index)
@@ -86,7 +91,10 @@ class ImageSamples:
 
 
 class Mixture:
-    """Several data sets as one; `repeats[i]` says how often (also a fraction) set i is seen in an epoch."""
+    """Several data sets as one; `repeats[i]` says how often set i is seen in an epoch.
+
+    A fraction takes the first part of a set, the same in every epoch.
+    """
 
     def __init__(self, sets: Sequence[SampleSet], repeats: Sequence[float]) -> None:
         self.sets = list(sets)

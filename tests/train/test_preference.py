@@ -48,9 +48,7 @@ def test_the_loss_is_the_papers_formula(processor, model, pair_shards, monkeypat
     one = objective(model, processor, pair_shards)
     (batch,) = one.micro_batches(0)
     sums, counts = [-9.0, -14.0, -30.5, -11.25, -3.0, -3.0], [4.0, 6.0, 10.0, 2.0, 1.0, 5.0]
-    monkeypatch.setattr(
-        preference, "answer_log_probabilities", lambda *_: (torch.tensor(sums), torch.tensor(counts))
-    )
+    monkeypatch.setattr(preference, "answer_log_probabilities", lambda *_: (torch.tensor(sums), torch.tensor(counts)))
     reference = reference_of(pair_shards)
     expected = 0.0
     for k, identity in enumerate(batch.sample_ids[::2]):

@@ -13,7 +13,7 @@ from jvlm.errors import DataError, UsageError
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.config import VisionConfig
-from jvlm.model.processor import PADDING_GREY, Processor
+from jvlm.model.processor import Processor
 from jvlm.model.vision import VisionTower
 from jvlm.sample import Sample
 from jvlm.train.order import permute
@@ -83,8 +83,14 @@ class Contrastive:
         per_epoch = count // self.batch_size  # the rest of an epoch would repeat a pair inside a batch
         epoch, at = divmod(step, per_epoch)
         places = np.arange(at * self.batch_size, (at + 1) * self.batch_size)
-        samples = [self.shards.read(int(i)) for i in permute(places, count, self.seed, epoch)]
-        pixels = np.stack([self._pixels(sample) for sample in samples])
+        decoded = [
+            (sample, pixels)
+            for sample in (self.shards.read(int(i)) for i in permute(places, count, self.seed, epoch))
+            if (pixels := self._pixels(sample)) is not None  # its place is taken, its caption teaches nothing
+        ]
+        samples = [sample for sample, _ in decoded]
+        side = self.config.image_size
+        pixels = np.stack([p for _, p in decoded]) if decoded else np.zeros((0, 3, side, side), np.uint8)
         text = caption_ids(self.processor, [caption_of(s) for s in samples], self.config.text_length)
         return [PairBatch(torch.from_numpy(pixels), text, [sample.id for sample in samples])]
 
@@ -98,10 +104,9 @@ class Contrastive:
     def fingerprint(self) -> str:
         return f"{self.shards.fingerprint} seed={self.seed} pairs={self.batch_size}"
 
-    def _pixels(self, sample: Sample) -> np.ndarray:
+    def _pixels(self, sample: Sample) -> np.ndarray | None:
         try:
             return self.processor.pixels(load_image(sample.images[0]))
         except DataError as error:
             self.on_error(sample.id, str(error))
-            side = self.config.image_size
-            return np.full((3, side, side), PADDING_GREY, np.uint8)
+            return None
