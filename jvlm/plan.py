@@ -49,7 +49,8 @@ def text_tower_parameters(config: VisionConfig, vocab_size: int) -> int:
 def projector_parameters(config: ProjectorConfig, vision: VisionConfig, language_size: int) -> int:
     """Parameters of the projector."""
     folded, hidden = vision.width * config.shuffle**2, config.hidden_size
-    return 2 * folded + (folded + 1) * hidden + (hidden + 1) * language_size
+    positions = (vision.grid // config.shuffle) ** 2
+    return 2 * folded + (folded + 1) * hidden + (hidden + 1 + positions) * language_size
 
 
 def plan(recipe: Recipe) -> list[StagePlan]:

@@ -15,7 +15,7 @@ from jvlm_data.toyworld.world import BACKGROUNDS
 from PIL import Image
 
 REFERENCE_SIDE = 64
-DIAMETERS = {"大": (16, 17, 18), "小": (10, 11, 12)}  # at 64 px; neighbouring cells are 21.3 px apart
+DIAMETERS = {"大": (18, 19, 20), "小": (13, 14)}  # at 64 px; neighbouring cells are 21.3 px apart
 OUTLINE = 0.7
 SUPERSAMPLING = 6
 NOISE = 4  # grey levels, uniform, either side

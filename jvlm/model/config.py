@@ -33,13 +33,15 @@ class VisionConfig(Config):
     image_size: int = Field(64, ge=8)
     """Side of the square input, in pixels."""
     patch_size: int = Field(8, ge=2)
-    """Side of a patch, in pixels."""
+    """Pixels, along one side, that one feature stands for: a ViT's patch, or the stride of `feature_layer`."""
     width: int = Field(128, ge=16)
-    """Width of the image tower."""
+    """Width of the features: a ViT's, or the channels of `feature_layer`."""
+    timm_model: str | None = None
+    """Name of a timm trunk, without downloaded weights; a ViT of `layers` blocks when left out."""
     layers: int = Field(4, ge=1)
-    """Blocks of the image tower."""
+    """Blocks of the ViT, or stages of the timm trunk."""
     head_width: int = Field(32, ge=8)
-    """Width of one attention head."""
+    """Width of one attention head of the ViT."""
     embed_dim: int = Field(128, ge=8)
     """Width of the joint space of images and texts."""
     text_width: int = Field(128, ge=16)
@@ -53,7 +55,7 @@ class VisionConfig(Config):
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     """Divides the centred pixels, per channel."""
     feature_layer: int = -1
-    """Block whose patch features the language model sees; -1 is the last."""
+    """Block (or stage of a timm trunk) whose features the language model sees; -1 is the last."""
 
     @property
     def grid(self) -> int:

@@ -4,9 +4,13 @@ Pixel-shuffle folds each `shuffle` × `shuffle` block of neighbouring patches in
 costs the language model fewer tokens and keeps its detail in the channels.
 """
 
+import torch
 from torch import Tensor, nn
 
 from jvlm.model.config import ProjectorConfig, VisionConfig
+
+
+POSITION_STD = 0.1  # about the size of a trained token embedding
 
 
 class Projector(nn.Module):
@@ -20,10 +24,12 @@ class Projector(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(folded, config.hidden_size), nn.GELU(), nn.Linear(config.hidden_size, language_size)
         )
+        # a convolutional tower hardly says where a feature stands, and rotary positions only say how far off
+        self.position = nn.Parameter(torch.randn((vision.grid // config.shuffle) ** 2, language_size) * POSITION_STD)
 
     def forward(self, features: Tensor) -> Tensor:
         number, _, width = features.shape
         side, fold = self.grid // self.shuffle, self.shuffle
         # [N, side, fold, side, fold, C] -> [N, side, side, fold, fold, C] -> [N, side², fold²·C]
         blocks = features.view(number, side, fold, side, fold, width).transpose(2, 3)
-        return self.layers(self.norm(blocks.reshape(number, side * side, fold * fold * width)))
+        return self.layers(self.norm(blocks.reshape(number, side * side, fold * fold * width))) + self.position

@@ -11,21 +11,28 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, nn
 
+from jvlm.errors import UsageError
 from jvlm.model.config import VisionConfig
 
 
 def build_clip(config: VisionConfig, vocab_size: int, pad_id: int, end_id: int) -> CLIP:
     """open_clip's CLIP with our tokenizer's ids; randomly initialised by open_clip."""
-    return CLIP(
-        embed_dim=config.embed_dim,
-        vision_cfg=CLIPVisionCfg(
+    if config.timm_model:
+        vision = CLIPVisionCfg(
+            timm_model_name=config.timm_model, timm_pool="avg", timm_proj="linear", image_size=config.image_size
+        )
+    else:
+        vision = CLIPVisionCfg(
             layers=config.layers,
             width=config.width,
             head_width=config.head_width,
             patch_size=config.patch_size,
             image_size=config.image_size,
             pool_type="avg",
-        ),
+        )
+    return CLIP(
+        embed_dim=config.embed_dim,
+        vision_cfg=vision,
         text_cfg=CLIPTextCfg(
             context_length=config.text_length,
             vocab_size=vocab_size,
@@ -56,15 +63,28 @@ class VisionTower(nn.Module):
         return (pixels.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """``[N, 3, S, S]`` uint8 → patch features ``[N, grid*grid, width]`` in reading order."""
+        """``[N, 3, S, S]`` uint8 → features ``[N, grid*grid, width]`` in reading order.
+
+        Raises UsageError when the tower's features have another shape than the config says.
+        """
+        config = self.config
         out: dict[str, Any] = self.visual.forward_intermediates(
             self.normalise(pixels),
-            indices=[self.config.feature_layer % self.config.layers],
-            normalize_intermediates=True,
+            indices=[config.feature_layer % config.layers],
+            normalize_intermediates=config.timm_model is None,  # a ViT's last norm; a trunk's stages have none
             intermediates_only=True,
-            output_fmt="NLC",
+            output_fmt="NCHW" if config.timm_model else "NLC",  # convolutional trunks know no other
         )
-        return out["image_intermediates"][0]
+        features: Tensor = out["image_intermediates"][0]
+        if config.timm_model:
+            features = features.flatten(2).transpose(1, 2)  # [N, C, h, w] -> [N, h*w, C]
+        if features.shape[1:] != (config.grid**2, config.width):
+            raise UsageError(
+                f"the tower gives {features.shape[1]} features of width {features.shape[2]}, "
+                f"patch_size {config.patch_size} and width {config.width} promise {config.grid**2} of {config.width}",
+                fix="set patch_size to the stride of feature_layer and width to its channels",
+            )
+        return features
 
 
 def build_tower(config: VisionConfig) -> VisionTower:

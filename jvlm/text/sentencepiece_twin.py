@@ -18,22 +18,30 @@ SCORE_STEP = 64  # scores are multiples of 1/64: exact sums in float32 up to 2^1
 # as much, since every ASCII character is a piece.
 NEVER = -(2.0**20)
 _ALWAYS = "▁" + "".join(map(chr, range(0x21, 0x7F)))  # space (which SentencePiece writes ▁) and ASCII
+_BOUNDARY = "\ue000"  # private use: no meaning in any text
+_HAN, _HIRAGANA, _KATAKANA, _LATIN = "一-鿿㐀-䶿々〆", "ぁ-ゟ", "゠-ヿ", "A-Za-z"
+_SCRIPT_RUNS = re.compile(
+    f"[{_HAN}]+|[{_HIRAGANA}]+|[{_KATAKANA}]+|[{_LATIN}]+|[^{_HAN}{_HIRAGANA}{_KATAKANA}{_LATIN}]+"
+)
 
 
 def train_unigram(texts: Iterable[str], vocab_size: int, *, seed: int, threads: int) -> bytes:
     """A serialised SentencePiece model: identity normaliser, byte fallback, digits apart, newline a piece of its own.
 
     Rare characters beyond half of the vocabulary are left to the byte fallback, so that words get the other half.
+    No piece crosses from one script to another: without that rule a small corpus merges whole phrases (左上に赤い),
+    and a model has to learn every combination of words instead of the words.
     """
     import sentencepiece
 
-    sentences = [sentence for text in texts for sentence in _sentences(text)]
+    sentences = [sentence for text in texts for sentence in _sentences(text.replace(_BOUNDARY, ""))]
     coverage = _coverage(sentences, (vocab_size - len(SPECIAL_TOKENS) - 257) // 2)
     model = io.BytesIO()
     sentencepiece.set_random_generator_seed(seed)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(sentences),
+            sentence_iterator=iter([_BOUNDARY.join(_SCRIPT_RUNS.findall(sentence)) for sentence in sentences]),
+            pretokenization_delimiter=_BOUNDARY,
             model_writer=model,
             model_type="unigram",
             vocab_size=vocab_size,

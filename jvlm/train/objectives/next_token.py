@@ -70,8 +70,3 @@ def train_only(model: JvlmModel, parts: Sequence[str]) -> None:
             raise UsageError(f"'{part}' is no part of the model", fix=f"parts: {', '.join(known)}")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.split(".", 1)[0] in parts)
-    if "tower" in parts:
-        # these take no part in patch features: CLIP's joint-space head would only collect weight decay
-        visual = model.tower.visual
-        for unused in ("proj",):
-            getattr(visual, unused).requires_grad_(False)
