@@ -34,7 +34,11 @@ def language_parameters(config: LanguageConfig, vocab_size: int) -> int:
 
 
 def tower_parameters(config: VisionConfig) -> int:
-    """Parameters of open_clip's ViT of this shape, joint-space head included."""
+    """Parameters of the image tower, joint-space head included; a timm trunk is built to be counted."""
+    if config.timm_model:
+        from jvlm.model.vision import build_tower  # torch, which the other plans do without
+
+        return sum(parameter.numel() for parameter in build_tower(config).parameters())
     d = config.width
     embeddings = 3 * config.patch_size**2 * d + d + (config.grid**2 + 1) * d
     return config.layers * _block(d) + embeddings + 4 * d + d * config.embed_dim

@@ -1,42 +1,10 @@
 """What a user gets from the wheel: built offline, installed in an empty folder, imported from there."""
 
-import os
-import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
-TRAVELLING = {"configs": "jvlm/configs", "evals": "jvlm/evals", "data": "jvlm_data", "apps": "jvlm_apps"}
-
-
-def _run(*command: str, cwd: Path, **environment: str) -> str:
-    done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="session")
-def installed_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder holding the installed wheel; the build reads a copy, so that it leaves nothing in the clone."""
-    base = tmp_path_factory.mktemp("wheel")
-    source = base / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
-    for name in ("jvlm", *TRAVELLING):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    pip = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
-    offline = ("--no-deps", "--no-index")
-    _run(*pip, "wheel", str(source), *offline, "--no-build-isolation", "-w", str(base), cwd=base)
-    (wheel,) = base.glob("*.whl")
-    _run(*pip, "install", str(wheel), *offline, "--target", str(base / "site"), cwd=base)
-    return base / "site"
+from wheel import ROOT, TRAVELLING, run_command
 
 
 def test_assets_are_found_in_the_installed_wheel(installed_wheel: Path, tmp_path: Path) -> None:
@@ -53,7 +21,9 @@ for folder in ("configs", "data", "evals", "apps"):
 assert asset("apps", "image_qa.py").is_file()
 print("ok")
 """
-    printed = _run(sys.executable, "-c", script, str(installed_wheel), cwd=tmp_path, PYTHONPATH=str(installed_wheel))
+    printed = run_command(
+        sys.executable, "-c", script, str(installed_wheel), cwd=tmp_path, PYTHONPATH=str(installed_wheel)
+    )
     assert printed == "ok\n"
 
 

@@ -1,7 +1,7 @@
 """The vision side: open_clip's CLIP for contrastive training, its image tower for the vision-language model.
 
-Patch features are taken through `forward_intermediates(output_fmt="NLC")` only: the inside of open_clip's
-towers changes between versions. The text tower pools at the end token, set explicitly: the default takes the
+The image tower is open_clip's ViT or a timm trunk in open_clip's wrapper. Features are taken through
+`forward_intermediates` only: the inside of open_clip's towers changes between versions. The text tower pools at the end token, set explicitly: the default takes the
 largest token id, which is right for one particular tokenizer only.
 """
 
