@@ -54,7 +54,7 @@ def projector_parameters(config: ProjectorConfig, vision: VisionConfig, language
     """Parameters of the projector."""
     folded, hidden = vision.width * config.shuffle**2, config.hidden_size
     positions = (vision.grid // config.shuffle) ** 2
-    return 2 * folded + (folded + 1) * hidden + (hidden + 1 + positions) * language_size
+    return 2 * folded + (folded + 1) * hidden + (hidden + 1 + 2 + positions) * language_size
 
 
 def plan(recipe: Recipe) -> list[StagePlan]:

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from jvlm.model.config import ProjectorConfig, VisionConfig
 
-
-POSITION_STD = 0.1  # about the size of a trained token embedding
+TOKEN_STD = 0.1  # about the size of a trained token embedding
 
 
 class Projector(nn.Module):
@@ -24,12 +23,16 @@ class Projector(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(folded, config.hidden_size), nn.GELU(), nn.Linear(config.hidden_size, language_size)
         )
+        # without a norm the image tokens grow to many times a word's size and drown what they say
+        self.scale = nn.LayerNorm(language_size)
+        nn.init.constant_(self.scale.weight, TOKEN_STD)
         # a convolutional tower hardly says where a feature stands, and rotary positions only say how far off
-        self.position = nn.Parameter(torch.randn((vision.grid // config.shuffle) ** 2, language_size) * POSITION_STD)
+        self.position = nn.Parameter(torch.randn((vision.grid // config.shuffle) ** 2, language_size) * TOKEN_STD)
 
     def forward(self, features: Tensor) -> Tensor:
         number, _, width = features.shape
         side, fold = self.grid // self.shuffle, self.shuffle
         # [N, side, fold, side, fold, C] -> [N, side, side, fold, fold, C] -> [N, side², fold²·C]
         blocks = features.view(number, side, fold, side, fold, width).transpose(2, 3)
-        return self.layers(self.norm(blocks.reshape(number, side * side, fold * fold * width))) + self.position
+        tokens = self.layers(self.norm(blocks.reshape(number, side * side, fold * fold * width)))
+        return self.scale(tokens) + self.position

@@ -1,8 +1,8 @@
 """The vision side: open_clip's CLIP for contrastive training, its image tower for the vision-language model.
 
 The image tower is open_clip's ViT or a timm trunk in open_clip's wrapper. Features are taken through
-`forward_intermediates` only: the inside of open_clip's towers changes between versions. The text tower pools at the end token, set explicitly: the default takes the
-largest token id, which is right for one particular tokenizer only.
+`forward_intermediates` only: the inside of open_clip's towers changes between versions. The text tower pools at the
+end token, set explicitly: the default takes the largest token id, which is right for one particular tokenizer only.
 """
 
 from typing import Any

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ def sentences(seed: int, count: int) -> list[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("tokenizer") / "tok"
-    train_tokenizer(sentences(0, 1500), 600, out, seed=1, threads=1)
+    train_tokenizer(sentences(0, 1500), 560, out, seed=1, threads=1)
     return out
 
 
@@ -81,7 +82,7 @@ def test_special_ids(tokenizer: Tokenizer) -> None:
     assert list(tokenizer.special.items()) == [(token, i) for i, token in enumerate(SPECIAL_TOKENS)]
     assert SPECIAL_TOKENS[:4] == ("<unk>", "<s>", "</s>", "<pad>")
     assert SPECIAL_TOKENS[9] == "<|image|>"
-    assert tokenizer.vocab_size == 600
+    assert tokenizer.vocab_size == 560
     assert len(tokenizer.byte_ids) == 256
     assert tokenizer.decode([tokenizer.byte_ids[0x41]]) == "A"
 
@@ -123,10 +124,18 @@ def test_decode_skips_control_ids_and_survives_broken_bytes(tokenizer: Tokenizer
 def test_a_space_is_a_piece_even_when_never_seen(tmp_path: Path) -> None:
     sentencepiece = pytest.importorskip("sentencepiece")
     texts = [text.replace(" ", "") for text in sentences(3, 300)]
-    trained = train_tokenizer(texts, 500, tmp_path / "t", threads=1)
+    trained = train_tokenizer(texts, 450, tmp_path / "t", threads=1)
     reference = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "t" / "spm.model"))
     assert trained.encode("赤い 丸") == reference.encode("赤い 丸")
     assert not set(trained.encode(" ")) & set(trained.byte_ids)
+
+
+def test_no_piece_crosses_scripts(tokenizer: Tokenizer) -> None:
+    scripts = (r"[一-鿿々]", r"[ぁ-ゟ]", r"[ァ-ヿ]", r"[A-Za-z]")
+    words = [tokenizer.decode([number]) for number in range(tokenizer.byte_ids.stop, tokenizer.vocab_size)]
+    assert sum(len(word) > 1 for word in words) > 50
+    for word in words:
+        assert sum(re.search(script, word) is not None for script in scripts) <= 1, word
 
 
 def test_transformers_loads_it_and_agrees(folder: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -141,7 +150,7 @@ def test_transformers_loads_it_and_agrees(folder: Path, tokenizer: Tokenizer, tm
 
 
 def test_deterministic_and_saved_byte_for_byte(folder: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    again = train_tokenizer(sentences(0, 1500), 600, tmp_path / "again", seed=1, threads=1)
+    again = train_tokenizer(sentences(0, 1500), 560, tmp_path / "again", seed=1, threads=1)
     assert again.fingerprint == tokenizer.fingerprint
     assert (tmp_path / "again" / "spm.model").read_bytes() == (folder / "spm.model").read_bytes()
     tokenizer.save(tmp_path / "copy")
