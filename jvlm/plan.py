@@ -6,8 +6,9 @@ weights, gradients and AdamW's two moments take in float32 (16 bytes a parameter
 
 from dataclasses import dataclass
 
-from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
+from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig, num_image_tokens
 from jvlm.recipe import Recipe
+from jvlm.settings import PhasedStage
 from jvlm.train.config import LoopConfig, PackingConfig
 
 BYTES_PER_PARAMETER = 16
@@ -52,9 +53,8 @@ def text_tower_parameters(config: VisionConfig, vocab_size: int) -> int:
 
 def projector_parameters(config: ProjectorConfig, vision: VisionConfig, language_size: int) -> int:
     """Parameters of the projector."""
-    folded, hidden = vision.width * config.shuffle**2, config.hidden_size
-    positions = (vision.grid // config.shuffle) ** 2
-    return 2 * folded + (folded + 1) * hidden + (hidden + 1 + 2 + positions) * language_size
+    folded, tokens = vision.width * config.shuffle**2, num_image_tokens(vision, config)
+    return 2 * folded + (folded + 2 + tokens) * language_size
 
 
 def plan(recipe: Recipe) -> list[StagePlan]:
@@ -73,22 +73,23 @@ def plan(recipe: Recipe) -> list[StagePlan]:
         return out
     width = stages.pretrain.language.hidden_size
     whole = language + tower_parameters(vision) + projector_parameters(stages.align.projector, vision, width)
-    phases = {"align": stages.align, "instruct": stages.instruct}
-    for name, phase in phases.items():
-        if phase:
-            out.append(_packed(name, whole, phase.loop, phase.packing))
+    out.append(_packed("align", whole, stages.align.loop, stages.align.packing))
+    out += _phases("instruct", stages.instruct, whole)
     if stages.prefer:
         # both answers of a pair, at most this long; the reference is computed beforehand, forward only
         length = stages.pretrain.language.max_length
         out.append(_stage("prefer", whole, stages.prefer.loop.steps * stages.prefer.pairs * 2 * length))
-    if stages.medical:
-        for name, phase in (("1-pretrain", stages.medical.pretrain), ("2-instruct", stages.medical.instruct)):
-            out.append(_packed(f"medical/{name}", whole, phase.loop, phase.packing))
+    out += _phases("medical", stages.medical, whole)
     return out
 
 
 def _block(width: int) -> int:
     return 12 * width**2 + 13 * width
+
+
+def _phases(stage: str, config: PhasedStage | None, parameters: int) -> list[StagePlan]:
+    folders = config.folders if config else {}
+    return [_packed(f"{stage}/{name}", parameters, phase.loop, phase.packing) for name, phase in folders.items()]
 
 
 def _packed(stage: str, parameters: int, loop: LoopConfig, packing: PackingConfig) -> StagePlan:

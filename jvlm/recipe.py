@@ -28,8 +28,7 @@ from jvlm.settings import (
     CorpusStage,
     DataStage,
     EvalStage,
-    MedicalStage,
-    Phase,
+    PhasedStage,
     PreferStage,
     PretrainStage,
     ReportStage,
@@ -83,11 +82,11 @@ class Stages(Config):
     """Trains the image tower with CLIP's objective."""
     align: AlignStage | None = None
     """Trains the projector alone."""
-    instruct: Phase | None = None
-    """Trains on image conversations."""
+    instruct: PhasedStage | None = None
+    """Trains on captions until the model sees, then on image conversations."""
     prefer: PreferStage | None = None
     """Direct preference optimisation on the model's own answers."""
-    medical: MedicalStage | None = None
+    medical: PhasedStage | None = None
     """Continual pretraining on medicine, then exam-style instruction, with replay."""
     eval: EvalStage | None = None
     """Scores the models of the stages above."""

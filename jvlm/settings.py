@@ -27,6 +27,8 @@ class DataStage(Config):
     """Captioned images for testing; also those of the retrieval pools."""
     captions_compositional: int = Field(400, ge=1)
     """Captioned test images with a pair of colour and shape never seen in training."""
+    tables_train: int = Field(12_000, ge=1)
+    """Images with a table of what is where."""
     instruct_train: int = Field(12_000, ge=1)
     """Images with a conversation."""
     vqa_val_per_kind: int = Field(40, ge=1)
@@ -131,6 +133,24 @@ class AlignStage(Phase):
     projector: ProjectorConfig = ProjectorConfig()
     """Shape of the projector."""
 
+    @model_validator(mode="after")
+    def _has_images(self) -> "AlignStage":
+        if not any(source.shards for source in self.data):
+            raise ValueError("align needs at least one set of image shards")
+        return self
+
+
+class PhasedStage(Config):
+    """Phases of training one after the other, each going on from the model of the one before."""
+
+    phases: dict[str, Phase] = Field(min_length=1)
+    """By name, in order."""
+
+    @property
+    def folders(self) -> dict[str, Phase]:
+        """By the folder each leaves its model in, below the stage's own."""
+        return {f"{number}-{name}": phase for number, (name, phase) in enumerate(self.phases.items(), 1)}
+
 
 class PreferStage(Config):
     """On-policy preference pairs by the world's own truth, then DPO."""
@@ -151,15 +171,6 @@ class PreferStage(Config):
     """Learning rate of the tower as a share of the others'."""
     loop: LoopConfig = LoopConfig()
     """Steps and optimizer."""
-
-
-class MedicalStage(Config):
-    """Continual pretraining on medicine with general replay, then exam-style instruction with replay."""
-
-    pretrain: Phase
-    """Textbook, case reports and image pages."""
-    instruct: Phase
-    """Exam-style questions."""
 
 
 class EvalStage(Config):

@@ -49,14 +49,15 @@ def minute():
 
 def test_tokens_operations_and_memory_follow_from_the_settings(minute):
     rows = {row.stage: row for row in plan(minute)}
-    loop, packing = minute.stages.instruct.loop, minute.stages.instruct.packing
-    assert rows["instruct"].tokens == loop.steps * packing.rows * packing.row_length
+    phase, name = minute.stages.instruct.phases["captions"], "instruct/1-captions"
+    loop, packing = phase.loop, phase.packing
+    assert rows[name].tokens == loop.steps * packing.rows * packing.row_length
     for row in rows.values():
         assert row.operations == 6 * row.parameters * row.tokens
         assert row.state_gib == pytest.approx(16 * row.parameters / 2**30)
-    assert list(rows)[:4] == ["pretrain", "clip", "align", "instruct"]
-    longer = load_recipe(asset("configs", "minute.yaml"), ["stages.instruct.loop.steps=80"])
-    assert {r.stage: r for r in plan(longer)}["instruct"].tokens == 2 * rows["instruct"].tokens
+    assert list(rows)[:4] == ["pretrain", "clip", "align", name]
+    longer = load_recipe(asset("configs", "minute.yaml"), ["stages.instruct.phases.captions.loop.steps=30"])
+    assert {r.stage: r for r in plan(longer)}[name].tokens == 2 * rows[name].tokens
 
 
 def test_every_training_stage_has_its_line(minute):
@@ -74,4 +75,4 @@ def test_parameters_of_each_line_are_those_of_the_model_trained(minute):
     rows = {row.stage: row.parameters for row in plan(minute)}
     assert rows["pretrain"] == count(language)
     assert rows["clip"] == count(build_clip(stages.clip.vision, vocab, 3, 8))
-    assert rows["align"] == rows["instruct"] == count(model)
+    assert rows["align"] == rows["instruct/2-conversations"] == count(model)

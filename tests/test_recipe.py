@@ -93,9 +93,9 @@ def keys(*overrides):
         ("threads=1", "data"),
         ("stages.data.captions_train=601", "data"),
         ("stages.tokenizer.vocab_size=801", "tokenizer"),
-        ("stages.align.projector.hidden_size=64", "align"),
-        ("stages.instruct.tower_rate=0.5", "instruct"),
-        ("stages.medical.instruct.loop.optimizer.eps=1e-7", "medical"),
+        ("stages.align.projector.shuffle=1", "align"),
+        ("stages.instruct.phases.captions.tower_rate=0.5", "instruct"),
+        ("stages.medical.phases.instruct.loop.optimizer.eps=1e-7", "medical"),
         ("stages.eval.exam_cutoff=0.7", "eval"),
     ],
 )

@@ -41,7 +41,7 @@ VISION = VisionConfig(
     text_layers=1,
     text_length=24,
 )
-PROJECTOR = ProjectorConfig(shuffle=2, hidden_size=24)
+PROJECTOR = ProjectorConfig(shuffle=2)
 
 
 def corpus_texts(count: int) -> list[str]:
@@ -116,7 +116,7 @@ def weights(module: Any) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     texts = corpus_texts(120)
-    texts += [message.text for sample in samples("instruct", 60) for message in sample.messages]
+    texts += [message.text for sample in samples("instruct_train", 60) for message in sample.messages]
     return train_tokenizer(texts, 640, tmp_path_factory.mktemp("tokenizer") / "model", seed=SEED, threads=1)
 
 
@@ -144,7 +144,7 @@ def caption_shards(tmp_path_factory: pytest.TempPathFactory) -> ShardReader:
 def instruct_shards(tmp_path_factory: pytest.TempPathFactory) -> ShardReader:
     """30 conversations, some on two images, some pages."""
     folder = tmp_path_factory.mktemp("shards") / "instruct"
-    write_shards(samples("instruct", 30), folder)
+    write_shards(samples("instruct_train", 30), folder)
     return ShardReader(folder)
 
 

@@ -40,6 +40,7 @@ class ToyworldConfig:
     captions_val: int = 200
     captions_test: int = 500
     captions_compositional: int = 400
+    tables_train: int = 12_000
     instruct_train: int = 12_000
     vqa_val_per_kind: int = 40
     vqa_test_per_kind: int = 160
@@ -62,6 +63,7 @@ class ToyworldConfig:
             "captions_val": self.captions_val,
             "captions_test": self.captions_test,
             "captions_compositional": self.captions_compositional,
+            "tables_train": self.tables_train,
             "instruct_train": self.instruct_train,
             "vqa_val": self.vqa_val_per_kind * kinds,
             "vqa_test": self.vqa_test_per_kind * kinds,
@@ -77,7 +79,7 @@ def make_sample(set_name: str, seed: int, index: int, size: int) -> Sample:
         return medicine.image_page(seed, index, size)
     if set_name == "medical_training":
         return exam_training.training_item(seed, index, size)
-    return general.make("instruct" if set_name == "instruct_train" else set_name, seed, index, size)
+    return general.make(set_name, seed, index, size)
 
 
 def build(config: ToyworldConfig, out: Path, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:

@@ -75,24 +75,23 @@ def _blend_thing(canvas: np.ndarray, thing: Thing, rng: np.random.Generator) -> 
 
 
 def _blend_sign(canvas: np.ndarray, text: str, row: int, rng: np.random.Generator) -> None:
+    """Dark characters on light paper, from the left edge on, so that the n-th character stands in the n-th place."""
     size = canvas.shape[0]
     scale = size / REFERENCE_SIDE
     dots = text_bitmap(text)
     field = round(16 * scale)  # one character with its margin
-    height, width = round(18 * scale), field * len(text)
-    shift = rng.integers(-1, 2, size=2) * scale
+    height, width = round(18 * scale), min(field * len(text), size)
+    shift = rng.integers(0, 2, size=2) * scale
     top = min(max(round((row + 0.5) * size / 3 - height / 2 + shift[0]), 0), size - height)
-    left = min(max(round((size - width) / 2 + shift[1]), 0), max(0, size - width))
-    light, dark = 240 + rng.integers(-10, 11), 40 + rng.integers(-10, 11)
-    paper, ink = (light, dark) if rng.integers(2) else (dark, light)
-    canvas[top : top + height, left : left + width] = paper
+    left = min(round(shift[1]), size - width)
+    canvas[top : top + height, left : left + width] = 240 + rng.integers(-10, 11)
     margin = round(2 * scale)
     rows = (np.arange(field) * dots.shape[0] // field)[: height - margin]
     columns = np.arange(width) * dots.shape[1] // width
     enlarged = dots[rows[:, None], columns[None, :]]
     # The blank last column of a field stands half before and half behind its glyph.
-    enlarged = np.roll(enlarged, round(scale), axis=1)[:, : size - left]
-    canvas[top + margin : top + margin + len(rows), left : left + width][enlarged] = ink
+    enlarged = np.roll(enlarged, round(scale), axis=1)
+    canvas[top + margin : top + margin + len(rows), left : left + width][enlarged] = 40 + rng.integers(-10, 11)
 
 
 @lru_cache(maxsize=512)

@@ -174,10 +174,12 @@ def _number(value: Any) -> float | None:
 
 
 def _curves(run: Path, stages: list[str]) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Per training stage the (step, value) series of its losses; of a step written twice the later counts."""
+    """Per training stage or phase the (step, value) series of its losses; of a step written twice the later counts."""
     curves = {}
-    for stage in stages:
-        records = {r["step"]: r for r in files.read_json_lines(run / stage / "metrics.jsonl") if "step" in r}
+    found = [path for stage in stages for path in sorted((run / stage).glob("**/metrics.jsonl"))]
+    for path in found:
+        stage = path.parent.relative_to(run).as_posix()
+        records = {r["step"]: r for r in files.read_json_lines(path) if "step" in r}
         series: dict[str, list[tuple[float, float]]] = {}
         for step in sorted(records):
             for key, value in records[step].items():

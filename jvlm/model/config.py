@@ -68,8 +68,6 @@ class ProjectorConfig(Config):
 
     shuffle: int = Field(2, ge=1)
     """Patches folded into one token along each side."""
-    hidden_size: int = Field(256, ge=8)
-    """Width of the perceptron's middle layer."""
 
 
 def num_image_tokens(vision: VisionConfig, projector: ProjectorConfig) -> int:

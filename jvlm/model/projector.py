@@ -1,8 +1,10 @@
-"""From patch features to the language model's width: pixel-shuffle, then a two-layer perceptron.
+"""From patch features to the language model's width: pixel-shuffle, standardisation, one linear layer.
 
 Pixel-shuffle folds each `shuffle` × `shuffle` block of neighbouring patches into one token, so that an image
 costs the language model fewer tokens and keeps its detail in the channels.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +15,42 @@ TOKEN_STD = 0.1  # about the size of a trained token embedding
 
 
 class Projector(nn.Module):
-    """``[N, grid², width]`` → ``[N, (grid / shuffle)², hidden_size of the language model]``."""
+    """``[N, grid², width]`` → ``[N, (grid / shuffle)², hidden_size of the language model]``.
+
+    Every folded channel is standardised over a sample of images (`fit`), not over the channels of one token as a
+    layer norm does: what tells two tokens apart is small beside what all tokens share, and a small language model
+    does not find it there. Shift and gain then learn on, as in ActNorm (Kingma and Dhariwal 2018).
+    """
 
     def __init__(self, config: ProjectorConfig, vision: VisionConfig, language_size: int) -> None:
         super().__init__()
         self.shuffle, self.grid = config.shuffle, vision.grid
         folded = vision.width * config.shuffle**2
-        self.norm = nn.LayerNorm(folded)
-        self.layers = nn.Sequential(
-            nn.Linear(folded, config.hidden_size), nn.GELU(), nn.Linear(config.hidden_size, language_size)
-        )
-        # without a norm the image tokens grow to many times a word's size and drown what they say
-        self.scale = nn.LayerNorm(language_size)
-        nn.init.constant_(self.scale.weight, TOKEN_STD)
+        self.mean = nn.Parameter(torch.zeros(folded))
+        self.gain = nn.Parameter(torch.ones(folded))
+        self.linear = nn.Linear(folded, language_size)  # its initial output has a variance of a third
+        self.size = nn.Parameter(torch.full((language_size,), TOKEN_STD * math.sqrt(3)))
         # a convolutional tower hardly says where a feature stands, and rotary positions only say how far off
         self.position = nn.Parameter(torch.randn((vision.grid // config.shuffle) ** 2, language_size) * TOKEN_STD)
 
     def forward(self, features: Tensor) -> Tensor:
+        return self.linear((self.fold(features) - self.mean) * self.gain) * self.size + self.position
+
+    def fold(self, features: Tensor) -> Tensor:
+        """``[N, grid², width]`` → ``[N, (grid / shuffle)², shuffle² · width]``: neighbouring patches side by side."""
         number, _, width = features.shape
         side, fold = self.grid // self.shuffle, self.shuffle
         # [N, side, fold, side, fold, C] -> [N, side, side, fold, fold, C] -> [N, side², fold²·C]
         blocks = features.view(number, side, fold, side, fold, width).transpose(2, 3)
-        tokens = self.layers(self.norm(blocks.reshape(number, side * side, fold * fold * width)))
-        return self.scale(tokens) + self.position
+        return blocks.reshape(number, side * side, fold * fold * width)
+
+    @torch.no_grad()
+    def fit(self, features: Tensor) -> None:
+        """Set shift and gain so that every channel of these ``[N, grid², width]`` has mean 0 and deviation 1.
+
+        A channel that never varies is left out of scaling.
+        """
+        folded = self.fold(features).flatten(0, 1)
+        deviation = folded.std(0, correction=0)
+        self.mean.copy_(folded.mean(0))
+        self.gain.copy_(torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), 1.0))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from jvlm.images.shards import ShardReader
@@ -19,6 +20,8 @@ from jvlm.train.loop import train
 from jvlm.train.objectives.next_token import NextToken, train_only
 from jvlm.train.source import ImageSamples, Mixture, PackedRows, SampleSet, TokenDocuments
 
+FIT_SAMPLES = 512  # images that set the scale of the projector's input
+
 
 def align(context: StageContext) -> dict[str, Any]:
     """Bridge CLIP's tower to the pretrained language model."""
@@ -30,13 +33,24 @@ def align(context: StageContext) -> dict[str, Any]:
     processor = Processor(language.processor.tokenizer, vision, config.projector)
     torch.manual_seed(context.recipe.seed)
     model = JvlmModel(language.model, VisionTower(vision, tower.model.visual), config.projector, processor.image_token)
+    _fit_projector(context, model, processor)
     return _phase(context, config, model, processor, context.folder)
 
 
+def _fit_projector(context: StageContext, model: JvlmModel, processor: Processor) -> None:
+    """Standardise the tower's features over the first images of the stage's data."""
+    shards = next(source.shards for source in context.config.data if source.shards)
+    samples = ImageSamples(ShardReader(context.shards / shards), processor, context.record_error)
+    pixels = [p for index in range(min(FIT_SAMPLES, len(samples.lengths))) for p in samples.example(index).pixels]
+    with torch.inference_mode():
+        features = model.tower(torch.from_numpy(np.stack(pixels)))
+    model.projector.fit(features)
+
+
 def instruct(context: StageContext) -> dict[str, Any]:
-    """Image conversations."""
+    """Captions until the model sees, then image conversations."""
     loaded = load_directory(context.run / "align" / "model")
-    return _phase(context, context.config, loaded.model, loaded.processor, context.folder)
+    return _phases(context, loaded.model, loaded.processor)
 
 
 def medical(context: StageContext) -> dict[str, Any]:
@@ -46,11 +60,18 @@ def medical(context: StageContext) -> dict[str, Any]:
     model, processor = loaded.model, loaded.processor
     texts = [d.text for d in read_documents(context.data / "text" / "medical.jsonl", "medical", [])]
     figures: dict[str, Any] = {"bpc_medical_before": bits_per_character(model.language, processor, texts)}
-    figures["pretrain"] = _phase(context, config.pretrain, model, processor, context.folder / "1-pretrain")
-    figures["bpc_medical_after"] = bits_per_character(model.language, processor, texts)
-    loaded = load_directory(context.folder / "1-pretrain" / "model")
-    figures["instruct"] = _phase(context, config.instruct, loaded.model, processor, context.folder / "2-instruct")
-    save_vision_language_model(context.folder / "model", loaded.model, processor)
+    figures |= _phases(context, model, processor)
+    pretrained = load_directory(context.folder / next(iter(config.folders)) / "model").model.language
+    figures["bpc_medical_after"] = bits_per_character(pretrained, processor, texts)
+    return figures
+
+
+def _phases(context: StageContext, model: JvlmModel, processor: Processor) -> dict[str, Any]:
+    """The stage's phases, one after the other; returns the figures of each by its folder."""
+    figures: dict[str, Any] = {}
+    for name, phase in context.config.folders.items():
+        figures[name] = _phase(context, phase, model, processor, context.folder / name)
+    save_vision_language_model(context.folder / "model", model, processor)
     return figures
 
 

@@ -28,7 +28,7 @@ def alone(model, processor, one):
 
 
 def test_packed_rows_equal_each_sample_alone(model, processor):
-    chosen = [s for s in samples("instruct", 60) if len(s.images) == 2][:2] + samples("captions_train", 3)
+    chosen = [s for s in samples("instruct_train", 60) if len(s.images) == 2][:2] + samples("captions_train", 3)
     one, two, three, four, five = examples = [example(processor, sample) for sample in chosen]
     assert len(one.pixels) == len(two.pixels) == 2
     text_only = example(processor, ask("text", "空は何色ですか。", answer="青です。"))
@@ -52,7 +52,7 @@ def test_packed_rows_equal_each_sample_alone(model, processor):
 
 
 def test_changing_an_image_changes_what_comes_after_and_nothing_before(model, processor):
-    sample = next(s for s in samples("instruct", 200) if s.meta["kind"] == "page")
+    sample = next(s for s in samples("instruct_train", 200) if s.meta["kind"] == "page")
     first = example(processor, sample)
     places = np.flatnonzero(np.array(first.inputs) == processor.image_token)
     assert len(places) == 2 * processor.num_image_tokens

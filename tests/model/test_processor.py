@@ -18,7 +18,7 @@ from jvlm.sample import Message
 from jvlm.text.tokenizer import SPECIAL_TOKENS
 
 many = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-SET_NAMES = ("captions_train", "instruct", "vqa_val", "preference_pool")
+SET_NAMES = ("captions_train", "tables_train", "instruct_train", "vqa_val", "preference_pool")
 
 
 def conversations():
@@ -53,7 +53,7 @@ def test_the_trained_ids_are_exactly_the_assistant_turns_with_their_end_marks(pr
 
 
 def test_a_page_trains_its_text_and_no_image_token(processor):
-    pages = [sample for sample in samples("instruct", 200) if sample.meta["kind"] == "page"]
+    pages = [sample for sample in samples("instruct_train", 200) if sample.meta["kind"] == "page"]
     assert pages
     for sample in pages:
         encoded = processor.encode(sample.messages)
@@ -63,12 +63,12 @@ def test_a_page_trains_its_text_and_no_image_token(processor):
 
 
 def test_labels_are_the_next_token_where_it_is_trained(processor):
-    encoded = processor.encode(samples("instruct", 1)[0].messages)
+    encoded = processor.encode(samples("instruct_train", 1)[0].messages)
     inputs, labels = encoded.shifted("x")
     assert inputs == encoded.ids[:-1]
     expected = [t if on else IGNORED for t, on in zip(encoded.ids, encoded.trained, strict=True)]
     assert labels == expected[1:]
-    assert processor.length(samples("instruct", 1)[0]) == len(inputs)
+    assert processor.length(samples("instruct_train", 1)[0]) == len(inputs)
 
 
 # --- the same template in transformers -------------------------------------------------------------------------
@@ -219,4 +219,4 @@ def test_a_language_model_takes_no_images(tokenizer):
 
 
 def test_the_longest_conversation_fits_the_tiny_model(processor):
-    assert max(processor.length(sample) for sample in samples("instruct", 30)) < LANGUAGE.max_length
+    assert max(processor.length(sample) for sample in samples("instruct_train", 30)) < LANGUAGE.max_length

@@ -249,7 +249,8 @@ def test_the_optimizer_is_what_the_config_says(tokenizer):
         seen |= {names[parameter]: (group["weight_decay"], group["scale"]) for parameter in group["params"]}
     assert seen.keys() == dict(model.named_parameters()).keys()
     for name, (decay, scale) in seen.items():
-        kept = any(part in name for part in ("norm", ".ln_", "embed", "projector.scale")) or name.endswith("bias")
+        vectors = ("bias", "projector.mean", "projector.gain", "projector.size")
+        kept = any(part in name for part in ("norm", ".ln_", "embed")) or name.endswith(vectors)
         assert decay == (0.0 if kept else 0.3), name
         assert scale == (0.1 if name.startswith("tower.") else 1.0), name
     assert seen["language.model.embed_tokens.weight"][0] == 0.0

@@ -19,7 +19,7 @@ from jvlm.train.objectives.preference import Preference, answer_log_probabilitie
 
 def pairs():
     """Preference pairs of one turn, of several turns, and on two images."""
-    dialogues = [s for s in samples("instruct", 60) if s.messages[-1].role == "assistant" and len(s.messages) > 2]
+    dialogues = [s for s in samples("instruct_train", 60) if s.messages[-1].role == "assistant" and len(s.messages) > 2]
     two = next(s for s in dialogues if len(s.images) == 2)
     chosen = [*samples("captions_train", 3), dialogues[0], two]
     assert len(dialogues[0].images) == 1

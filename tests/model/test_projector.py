@@ -1,0 +1,36 @@
+"""The projector's input: standardised channel by channel over images, and nothing else changed by it."""
+
+import torch
+from tiny import PROJECTOR, VISION
+
+from jvlm.model.projector import Projector
+
+
+def test_fitting_standardises_every_channel() -> None:
+    torch.manual_seed(0)
+    projector = Projector(PROJECTOR, VISION, 32)
+    scales = torch.logspace(-3, 3, VISION.width)
+    features = torch.randn(50, VISION.grid**2, VISION.width) * scales + 5 * scales
+    projector.fit(features)
+    standard = (projector.fold(features) - projector.mean) * projector.gain
+    torch.testing.assert_close(standard.mean((0, 1)), torch.zeros(standard.shape[-1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(standard.std((0, 1), correction=0), torch.ones(standard.shape[-1]), atol=1e-4, rtol=0)
+    tokens = projector(features) - projector.position
+    assert 0.05 < float(tokens.detach().std()) < 0.2  # a word's size
+
+
+def test_a_channel_that_never_varies_stays_finite() -> None:
+    projector = Projector(PROJECTOR, VISION, 32)
+    features = torch.randn(8, VISION.grid**2, VISION.width)
+    features[..., 0] = 3.0
+    projector.fit(features)
+    assert torch.isfinite(projector(features)).all()
+    assert float(projector.gain.detach()[0]) == 1.0
+
+
+def test_it_learns_from_the_fitted_start() -> None:
+    projector = Projector(PROJECTOR, VISION, 32)
+    features = torch.randn(8, VISION.grid**2, VISION.width)
+    projector.fit(features)
+    projector(features).sum().backward()
+    assert all(parameter.grad is not None for parameter in projector.parameters())
