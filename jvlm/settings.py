@@ -27,8 +27,6 @@ class DataStage(Config):
     """Captioned images for testing; also those of the retrieval pools."""
     captions_compositional: int = Field(400, ge=1)
     """Captioned test images with a pair of colour and shape never seen in training."""
-    tables_train: int = Field(12_000, ge=1)
-    """Images with a table of what is where."""
     instruct_train: int = Field(12_000, ge=1)
     """Images with a conversation."""
     vqa_val_per_kind: int = Field(40, ge=1)

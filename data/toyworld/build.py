@@ -40,7 +40,6 @@ class ToyworldConfig:
     captions_val: int = 200
     captions_test: int = 500
     captions_compositional: int = 400
-    tables_train: int = 12_000
     instruct_train: int = 12_000
     vqa_val_per_kind: int = 40
     vqa_test_per_kind: int = 160
@@ -63,7 +62,6 @@ class ToyworldConfig:
             "captions_val": self.captions_val,
             "captions_test": self.captions_test,
             "captions_compositional": self.captions_compositional,
-            "tables_train": self.tables_train,
             "instruct_train": self.instruct_train,
             "vqa_val": self.vqa_val_per_kind * kinds,
             "vqa_test": self.vqa_test_per_kind * kinds,

@@ -6,14 +6,13 @@ The text does not depend on the image's size.
 
 import hashlib
 from collections.abc import Iterator
-from itertools import permutations
 
 import numpy as np
 from jvlm_data.toyworld.captions import CAPTION_PROMPTS, caption, named, pick
 from jvlm_data.toyworld.draw import draw, encode
 from jvlm_data.toyworld.questions import GOLDS, Question, ask, colour_answer, questions
 from jvlm_data.toyworld.scene import SPLITS, Scene, sample_split_scene
-from jvlm_data.toyworld.world import COLOURS, MAX_OBJECTS, POSITIONS, QUESTION_KINDS, SHAPES
+from jvlm_data.toyworld.world import MAX_OBJECTS, QUESTION_KINDS
 
 from jvlm.errors import UsageError
 from jvlm.sample import ImageRef, Message, Sample
@@ -21,7 +20,6 @@ from jvlm.sample import ImageRef, Message, Sample
 VQA_KINDS = tuple(kind for kind in QUESTION_KINDS if kind != "description")
 SET_NAMES = (
     *(f"captions_{split}" for split in SPLITS),
-    "tables_train",
     "instruct_train",
     *(f"vqa_{split}" for split in SPLITS),
     "preference_pool",
@@ -32,8 +30,6 @@ TWO_IMAGE_SHARE, PAGE_SHARE, CAPTION_TURN_SHARE = 0.05, 0.03, 0.15
 TURNS = (6, 9)  # questions in a conversation
 # Kinds that few scenes allow are asked more often where they can be.
 KIND_WEIGHTS = {"existence": 2.0, "comparison": 3.0, "relation": 3.0, "reading": 2.0, "description": 0.2, "count": 0.5}
-COLUMN_NAMES = ("位置", "色", "形")
-TABLE_COLUMNS = tuple(permutations(enumerate((POSITIONS, COLOURS, SHAPES))))  # (place in a truth triple, its values)
 
 
 def make(set_name: str, seed: int, index: int, size: int = 64) -> Sample:
@@ -52,8 +48,6 @@ def make(set_name: str, seed: int, index: int, size: int = 64) -> Sample:
         messages, scenes, meta = _preference(rng, index)
     elif family == "captions":
         messages, scenes, meta = _caption(rng, split, index)
-    elif family == "tables":
-        messages, scenes, meta = _table(rng, index)
     elif family == "vqa":
         messages, scenes, meta = _vqa(rng, split, index)
     else:
@@ -110,20 +104,6 @@ def _caption(rng: np.random.Generator, split: str, index: int) -> Parts:
     text = caption(scene, rng)
     messages = [_user(0, pick(rng, CAPTION_PROMPTS)), _assistant(text)]
     return messages, [scene], {"kind": "caption", "truth": _truth(scene), "caption": text}
-
-
-def _table(rng: np.random.Generator, index: int) -> Parts:
-    """What is where, in as few words as can be, the columns in the order asked for and the rows sorted by the first.
-
-    The orders matter: 色・形・位置 asks where a thing is, 位置・色・形 asks what is in a place.
-    """
-    scene = _caption_scene(rng, "train", index)
-    columns = TABLE_COLUMNS[int(rng.integers(len(TABLE_COLUMNS)))]
-    rows = sorted([value_order.index(row[column]) for column, value_order in columns] for row in scene.truth)
-    cells = [[order[value] for (_, order), value in zip(columns, row, strict=True)] for row in rows]
-    text = "".join("、".join(row) + "。" for row in cells)
-    prompt = "、".join(COLUMN_NAMES[column] for column, _ in columns) + "の表"
-    return [_user(0, prompt), _assistant(text)], [scene], {"kind": "table", "truth": _truth(scene)}
 
 
 def _preference(rng: np.random.Generator, index: int) -> Parts:

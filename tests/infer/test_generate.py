@@ -22,7 +22,7 @@ def engine(tokenizer, processor):
 @pytest.fixture
 def prompts():
     """Prompts of ragged lengths with no, one and two images, and one in the middle of a dialogue."""
-    dialogue = next(s for s in samples("instruct", 60) if s.meta["kind"] == "dialogue")
+    dialogue = next(s for s in samples("instruct_train", 60) if s.meta["kind"] == "dialogue")
     return [
         ask("text", "空は何色ですか。"),
         ask("one", "色は。", [1]),

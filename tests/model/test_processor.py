@@ -18,7 +18,7 @@ from jvlm.sample import Message
 from jvlm.text.tokenizer import SPECIAL_TOKENS
 
 many = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-SET_NAMES = ("captions_train", "tables_train", "instruct_train", "vqa_val", "preference_pool")
+SET_NAMES = ("captions_train", "instruct_train", "vqa_val", "preference_pool")
 
 
 def conversations():

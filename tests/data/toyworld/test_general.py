@@ -17,7 +17,7 @@ from jvlm_data.toyworld.general import (
 from jvlm_data.toyworld.judge import answer_is_right, caption_is_exact, parse_caption
 from jvlm_data.toyworld.questions import GOLDS
 from jvlm_data.toyworld.scene import canonical, split_of
-from jvlm_data.toyworld.world import COLOURS, HELD_OUT_PAIRS, POSITIONS, SHAPES
+from jvlm_data.toyworld.world import HELD_OUT_PAIRS
 
 from jvlm.errors import UsageError
 from jvlm.sample import Sample
@@ -107,21 +107,6 @@ def test_instruct_mix() -> None:
     assert 0.1 < with_caption / kinds["dialogue"] < 0.2
 
 
-def test_a_table_lists_every_object_in_the_order_asked_for() -> None:
-    orders = Counter[str]()
-    for index in range(60):
-        sample = make("tables_train", 5, index, 32)
-        prompt, table = (message.text for message in sample.messages)
-        columns = prompt.removesuffix("の表").split("、")
-        places = [("位置", "色", "形").index(column) for column in columns]
-        rows = [row.split("、") for row in table.removesuffix("。").split("。")]
-        assert sorted(rows) == sorted([truth[place] for place in places] for truth in sample.meta["truth"])
-        values = (POSITIONS, COLOURS, SHAPES)[places[0]]
-        assert [values.index(row[0]) for row in rows] == sorted(values.index(row[0]) for row in rows)
-        orders[prompt] += 1
-    assert len(orders) == 6
-
-
 def test_two_image_answers_agree_with_the_truths() -> None:
     checked = Counter[str]()
     for index in range(400):
@@ -156,7 +141,7 @@ def has(text: str, truth: Sequence[Sequence[str]]) -> bool:
 def test_training_sets_never_show_or_name_a_held_out_pair_or_a_test_truth() -> None:
     tested = {canonical(make(name, 1, index, 32).meta["truth"]) for name in ("captions_test",) for index in range(150)}
     for index in range(150):
-        for name in ("captions_train", "tables_train", "instruct_train", "vqa_train", "preference_pool"):
+        for name in ("captions_train", "instruct_train", "vqa_train", "preference_pool"):
             sample = make(name, 1, index, 32)
             truths = sample.meta.get("truths") or [sample.meta["truth"]]
             assert not {canonical(truth) for truth in truths} & tested
