@@ -27,7 +27,7 @@ SET_NAMES = (
 
 CAPTION_SIGN_SHARE, INSTRUCT_SIGN_SHARE = 0.15, 0.4
 TWO_IMAGE_SHARE, PAGE_SHARE, CAPTION_TURN_SHARE = 0.05, 0.03, 0.15
-TURNS = (6, 9)  # questions in a conversation
+TURNS = (4, 6)  # questions in a conversation
 # Kinds that few scenes allow are asked more often where they can be.
 KIND_WEIGHTS = {"existence": 2.0, "comparison": 3.0, "relation": 3.0, "reading": 2.0, "description": 0.2, "count": 0.5}
 
