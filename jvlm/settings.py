@@ -1,6 +1,6 @@
 """Settings of each stage of a recipe: what a user can write under `stages:` in its YAML file."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -141,7 +141,7 @@ class AlignStage(Phase):
 class PhasedStage(Config):
     """Phases of training one after the other, each going on from the model of the one before."""
 
-    phases: dict[str, Phase] = Field(min_length=1)
+    phases: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Phase] = Field(min_length=1)
     """By name, in order."""
 
     @property

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from jvlm.recipe import STAGES
 
@@ -44,6 +45,8 @@ def test_every_metric_moves_the_right_way(undisturbed: Path) -> None:
         lines = (undisturbed / stage / "metrics.jsonl").read_text().splitlines()
         losses = [json.loads(line)["loss"] for line in lines]
         assert losses[-1] < losses[0], stage
+    gain = load_file(undisturbed / "align" / "model" / "model.safetensors")["projector.gain"]
+    assert float((gain - 1).abs().max()) > 0.5  # fitted to the images: a few steps of training do not come that far
     figures = headline(undisturbed)
     assert figures["dirt_recall"] >= 0.9
     assert figures["clean_loss"] <= 0.01

@@ -18,8 +18,8 @@ class Projector(nn.Module):
     """``[N, grid², width]`` → ``[N, (grid / shuffle)², hidden_size of the language model]``.
 
     Every folded channel is standardised over a sample of images (`fit`), not over the channels of one token as a
-    layer norm does: what tells two tokens apart is small beside what all tokens share, and a small language model
-    does not find it there. Shift and gain then learn on, as in ActNorm (Kingma and Dhariwal 2018).
+    layer norm does; a small language model that got layer-normed tokens read no colours (docs/log.md). Shift and
+    gain then learn on, as in ActNorm (Kingma and Dhariwal 2018).
     """
 
     def __init__(self, config: ProjectorConfig, vision: VisionConfig, language_size: int) -> None:
