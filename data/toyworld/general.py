@@ -20,6 +20,8 @@ from jvlm.sample import ImageRef, Message, Sample
 VQA_KINDS = tuple(kind for kind in QUESTION_KINDS if kind != "description")
 SET_NAMES = (
     *(f"captions_{split}" for split in SPLITS),
+    "places_train",
+    "signs_train",
     "instruct_train",
     *(f"vqa_{split}" for split in SPLITS),
     "preference_pool",
@@ -27,9 +29,13 @@ SET_NAMES = (
 
 CAPTION_SIGN_SHARE, INSTRUCT_SIGN_SHARE = 0.15, 0.4
 TWO_IMAGE_SHARE, PAGE_SHARE, CAPTION_TURN_SHARE = 0.05, 0.03, 0.15
-TURNS = (4, 6)  # questions in a conversation
-# Kinds that few scenes allow are asked more often where they can be.
-KIND_WEIGHTS = {"existence": 2.0, "comparison": 3.0, "relation": 3.0, "reading": 2.0, "description": 0.2, "count": 0.5}
+TURNS = (6, 9)  # questions in a conversation
+THING_SHARES = (0.2, 0.4, 0.4)  # conversations about one, two and three objects
+# Kinds that few scenes allow, and those that take two looks, are asked more often where they can be.
+KIND_WEIGHTS = {
+    "count": 0.3, "colour": 0.6, "shape": 0.8, "position": 1.0, "existence": 1.5, "reading": 2.0, "comparison": 4.0,
+    "relation": 4.0, "description": 0.1,
+}  # fmt: skip
 
 
 def make(set_name: str, seed: int, index: int, size: int = 64) -> Sample:
@@ -50,6 +56,8 @@ def make(set_name: str, seed: int, index: int, size: int = 64) -> Sample:
         messages, scenes, meta = _caption(rng, split, index)
     elif family == "vqa":
         messages, scenes, meta = _vqa(rng, split, index)
+    elif family in ("places", "signs"):
+        messages, scenes, meta = _look_up(rng, index, sign=family == "signs")
     else:
         messages, scenes, meta = _instruct(rng)
     images = [
@@ -62,11 +70,6 @@ def make(set_name: str, seed: int, index: int, size: int = 64) -> Sample:
 def captions(seed: int, split: str, count: int, size: int = 64) -> Iterator[Sample]:
     """One image, a prompt and its caption. meta: set, kind "caption", truth [[position, colour, shape], …], caption."""
     return (make(f"captions_{split}", seed, index, size) for index in range(count))
-
-
-def instruct(seed: int, count: int, size: int = 64) -> Iterator[Sample]:
-    """Training conversations: many turns on one image, some on two, and a few pages. meta: set, kind, truths."""
-    return (make("instruct_train", seed, index, size) for index in range(count))
 
 
 def vqa(seed: int, split: str, per_kind: int, size: int = 64) -> Iterator[Sample]:
@@ -123,6 +126,17 @@ def _vqa(rng: np.random.Generator, split: str, index: int) -> Parts:
     return messages, [scene], {"kind": kind, "gold": question.gold, "truth": _truth(scene)}
 
 
+def _look_up(rng: np.random.Generator, index: int, sign: bool) -> Parts:
+    """Where each of two or three objects is, and what a sign says: nothing but looking up, nothing said twice."""
+    scene = sample_split_scene(rng, "train", count=2 + index % 2, sign=sign)
+    wanted = [("position", thing.position) for thing in scene.things]
+    wanted += [("reading", scene.sign)] if scene.sign is not None else []
+    asked = [ask(kind, scene, rng, gold) for kind, gold in wanted]
+    turns = [(question.text, question.answer) for question in asked if question is not None]
+    turns = [turns[i] for i in rng.permutation(len(turns))]
+    return _conversation([0], turns), [scene], {"kind": "look_up", "truths": [_truth(scene)]}
+
+
 def _instruct(rng: np.random.Generator) -> Parts:
     form = rng.random()
     if form < TWO_IMAGE_SHARE:
@@ -133,7 +147,7 @@ def _instruct(rng: np.random.Generator) -> Parts:
     turns: list[tuple[str, str]] = []
     if rng.random() < CAPTION_TURN_SHARE:
         turns.append((pick(rng, CAPTION_PROMPTS), caption(scene, rng)))
-    candidates = {question.text: question for _ in range(2) for question in questions(scene, rng)}
+    candidates = {question.text: question for _ in range(3) for question in questions(scene, rng)}
     asked = _some(list(candidates.values()), int(rng.integers(TURNS[0], TURNS[1] + 1)), rng)
     turns += [(question.text, question.answer) for question in asked]
     meta: dict[str, object] = {"kind": "dialogue", "kinds": [q.kind for q in asked], "truths": [_truth(scene)]}
@@ -141,7 +155,8 @@ def _instruct(rng: np.random.Generator) -> Parts:
 
 
 def _instruct_scene(rng: np.random.Generator) -> Scene:
-    return sample_split_scene(rng, "train", sign=bool(rng.random() < INSTRUCT_SIGN_SHARE))
+    count = int(rng.choice(len(THING_SHARES), p=THING_SHARES)) + 1
+    return sample_split_scene(rng, "train", count=count, sign=bool(rng.random() < INSTRUCT_SIGN_SHARE))
 
 
 def _some(candidates: list[Question], number: int, rng: np.random.Generator) -> list[Question]:

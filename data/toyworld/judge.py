@@ -46,6 +46,7 @@ _TOKEN = re.compile(_ROW + "|" + "|".join(sorted(map(re.escape, _WORDS), key=lam
 _NEGATED = re.compile(r"ありません|はない|がない|もない|見えない|見えません|見当たら|写ってい(ない|ません)")
 _YES = re.compile(r"(?:^|[。、])(?:はい|ええ|そうです)")
 _NO = re.compile(r"(?:^|[。、])(?:いいえ|いえ|違います|ちがいます)")
+_REASON = re.compile(r"^.*(?:ので|から)、", re.DOTALL)  # 「左下と左上なので、」: what follows is the answer
 _DIGITS = {"一": 1, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8, "九": 9, "十": 10}
 _SPOKEN = {"ひとつ": 1, "ふたつ": 2, "みっつ": 3, "よっつ": 4, "いつつ": 5}
 _NUMBER = re.compile(r"[0-9]+|[一二三四五六七八九十](?![番字角])|" + "|".join(_SPOKEN))
@@ -101,7 +102,7 @@ def answer_value(kind: str, text: str) -> str | None:
     """
     if kind not in QUESTION_KINDS:
         raise UsageError(f"unknown kind of question {kind!r}", fix=f"one of {', '.join(QUESTION_KINDS)}")
-    folded = _folded(text)
+    folded = _REASON.sub("", _folded(text))
     if kind == "count":
         numbers = {_SPOKEN.get(n) or _DIGITS.get(n) or int(n) for n in _NUMBER.findall(folded)}
         return str(numbers.pop()) if len(numbers) == 1 else None

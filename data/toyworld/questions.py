@@ -133,7 +133,10 @@ def _comparison(scene: Scene, rng: np.random.Generator, gold: str | None) -> Que
     word, other = ("大きい", "小さい") if larger else ("小さい", "大きい")
     text = pick(rng, ("{}は{}より{}ですか。", "{}のほうが{}より{}ですか。"))
     text = text.format(named(*first.pair, rng), named(*second.pair, rng), word)
-    answer = pick(rng, (f"はい、{word}です。", "はい。") if gold == YES else (f"いいえ、{other}です。", "いいえ。"))
+    reason = (word if gold == YES else other) + "ほうなので、"
+    answer = reason + pick(
+        rng, (f"はい、{word}です。", "はい。") if gold == YES else (f"いいえ、{other}です。", "いいえ。")
+    )
     return Question("comparison", text, answer, gold)
 
 
@@ -149,7 +152,8 @@ def _relation(scene: Scene, rng: np.random.Generator, gold: str | None) -> Quest
     side = str(side_of(first, second))
     text = pick(rng, ("{}は{}のどちら側にありますか。", "{}は{}から見てどちらにありますか。"))
     text = text.format(named(*first.pair, rng), named(*second.pair, rng))
-    answer = side + pick(rng, ("です。", "側です。", "にあります。"))
+    reason = f"{first.position}と{second.position}なので、"
+    answer = reason + side + pick(rng, ("です。", "側です。", "にあります。"))
     return Question("relation", text, answer, side)
 
 

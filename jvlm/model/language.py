@@ -43,10 +43,22 @@ def initialise(model: LlamaForCausalLM, std: float = 0.02) -> None:
     """Normal(0, std), with the two projections that write into the residual stream scaled by 1/sqrt(2 layers).
 
     The scaling keeps the variance of the residual stream independent of depth (GPT-2); transformers leaves it out.
+    Attention starts out looking for what is like the query and copying it: keys are computed as queries are, and the
+    output projection undoes the value projection (after Trockman and Kolter 2023, arXiv:2305.09828; they take the
+    second with the opposite sign, for images). From there "where is the red circle" is learned many times sooner
+    (docs/log.md).
     """
-    residual = std / math.sqrt(2 * model.config.num_hidden_layers)
+    config = model.config
+    residual = std / math.sqrt(2 * config.num_hidden_layers)
     with torch.no_grad():
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding):
-                writes_residual = name.endswith(("o_proj", "down_proj"))
+                writes_residual = name.endswith("down_proj")
                 nn.init.normal_(module.weight, 0.0, residual if writes_residual else std)
+        groups = config.num_attention_heads // config.num_key_value_heads
+        for layer in model.model.layers:
+            heads = layer.self_attn
+            queries = heads.q_proj.weight.unflatten(0, (config.num_key_value_heads, groups, -1))
+            heads.k_proj.weight.copy_(queries[:, 0].flatten(0, 1))
+            values = heads.v_proj.weight.unflatten(0, (config.num_key_value_heads, 1, -1))
+            heads.o_proj.weight.copy_(values.expand(-1, groups, -1, -1).flatten(0, 2).T * (residual / std))

@@ -7,14 +7,16 @@ from jvlm.train.schedule import Schedule
 
 
 class OptimizerConfig(Config):
-    """AdamW, every hyperparameter written out: a wrong epsilon has cost others trillions of tokens."""
+    """Muon and AdamW, every hyperparameter written out: a wrong epsilon has cost others trillions of tokens."""
 
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate."""
+    muon: bool = True
+    """Muon instead of AdamW for the matrices of the language model's blocks; sizes of updates are alike."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """Decay of the running mean and of the running square of the gradient."""
+    """AdamW: decay of the running mean and of the running square of the gradient."""
     eps: float = Field(1e-8, gt=0)
-    """Added to the root of the running square."""
+    """AdamW: added to the root of the running square."""
     weight_decay: float = Field(0.05, ge=0)
     """Decoupled weight decay of matrices; norms, biases and embeddings are not decayed."""
     clip: float = Field(1.0, gt=0)

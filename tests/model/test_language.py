@@ -50,6 +50,24 @@ def test_residual_projections_start_smaller(tokenizer):
     assert scaled == 2 * 3
 
 
+@pytest.mark.parametrize("kv_heads", [4, 2], ids=["every head its own", "grouped"])
+def test_attention_starts_out_finding_and_copying_what_is_alike(tokenizer, kv_heads):
+    """A repeated rare token attends to its first occurrence and brings back what points to that token."""
+    torch.manual_seed(0)
+    shape = LanguageConfig(hidden_size=256, num_layers=1, num_heads=4, num_kv_heads=kv_heads, intermediate_size=64)
+    model = build_language_model(shape, tokenizer.vocab_size, 3, 1, 2)
+    heads = model.model.layers[0].self_attn
+    x = torch.nn.functional.normalize(torch.randn(50, 256, generator=torch.manual_seed(1)), dim=-1)
+    groups = 4 // kv_heads
+    with torch.no_grad():
+        queries = heads.q_proj(x).view(50, 4, 64)[:, ::groups]
+        scores = torch.einsum("qhd,khd->qk", queries, heads.k_proj(x).view(50, kv_heads, 64))
+        values = heads.v_proj(x).view(50, kv_heads, 1, 64).expand(-1, -1, groups, -1).reshape(50, 256)
+        copied = heads.o_proj(values)
+    assert (scores.argmax(1) == torch.arange(50)).all()
+    assert ((copied @ x.T).argmax(1) == torch.arange(50)).all()
+
+
 def test_what_is_configured_is_what_is_built(tokenizer):
     config = make_language(tokenizer, SHAPES[1]).config
     assert config.rope_parameters["rope_theta"] == 500.0

@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
-from tiny import SEED, make_language, make_model, weights
+from tiny import LANGUAGE, SEED, make_language, make_model, weights
 
 from jvlm.errors import DataError, JvlmError
 from jvlm.files import read_json_lines
 from jvlm.train.config import LoopConfig, OptimizerConfig, PackingConfig
 from jvlm.train.engine import TorchEngine
 from jvlm.train.loop import train
+from jvlm.train.muon import Muon
 from jvlm.train.objectives.next_token import NextToken, train_only
 from jvlm.train.source import ImageSamples, PackedRows, TokenDocuments
 
@@ -36,7 +37,7 @@ def objective(tokenizer, processor, text_shards, instruct_shards):
         if kind == "text":
             model, data = make_language(tokenizer), TokenDocuments(text_shards, processor)
         else:
-            model, row_length = make_model(tokenizer), 256
+            model, row_length = make_model(tokenizer), 384
             data = ImageSamples(instruct_shards, processor, lambda *_: None)
             if parts:
                 train_only(model, parts)
@@ -234,30 +235,39 @@ def test_a_step_without_any_target_changes_nothing_and_the_run_goes_on(objective
 # --- the optimizer ----------------------------------------------------------------------------------------------
 
 
-def test_the_optimizer_is_what_the_config_says(tokenizer):
+@pytest.mark.parametrize("muon", [True, False])
+def test_the_optimizers_are_what_the_config_says(tokenizer, muon):
     model = make_model(tokenizer)
-    settings = OptimizerConfig(learning_rate=3e-3, betas=(0.8, 0.9), eps=1e-5, weight_decay=0.3)
+    settings = OptimizerConfig(learning_rate=3e-3, muon=muon, betas=(0.8, 0.9), eps=1e-5, weight_decay=0.3)
     engine = TorchEngine(model, settings, {"tower.": 0.1})
-    assert type(engine.optimizer) is torch.optim.AdamW
+    assert [type(optimizer) for optimizer in engine.optimizers] == [torch.optim.AdamW, Muon][: 1 + muon]
     names = {parameter: name for name, parameter in model.named_parameters()}
     seen = {}
-    for group in engine.optimizer.param_groups:
-        assert group["betas"] == (0.8, 0.9)
-        assert group["eps"] == 1e-5
-        assert group["lr"] == 3e-3
-        assert not group["amsgrad"]
-        seen |= {names[parameter]: (group["weight_decay"], group["scale"]) for parameter in group["params"]}
+    for optimizer in engine.optimizers:
+        for group in optimizer.param_groups:
+            if isinstance(optimizer, torch.optim.AdamW):
+                assert (group["betas"], group["eps"], group["amsgrad"]) == ((0.8, 0.9), 1e-5, False)
+            assert group["lr"] == 3e-3
+            for parameter in group["params"]:
+                seen[names[parameter]] = (group["weight_decay"], group["scale"], type(optimizer))
     assert seen.keys() == dict(model.named_parameters()).keys()
-    for name, (decay, scale) in seen.items():
+    for name, (decay, scale, optimizer) in seen.items():
         vectors = ("bias", "projector.mean", "projector.gain", "projector.size")
         kept = any(part in name for part in ("norm", ".ln_", "embed")) or name.endswith(vectors)
         assert decay == (0.0 if kept else 0.3), name
         assert scale == (0.1 if name.startswith("tower.") else 1.0), name
+        assert (optimizer is Muon) == (muon and ".layers." in name and name.endswith("_proj.weight")), name
     assert seen["language.model.embed_tokens.weight"][0] == 0.0
     assert seen["language.model.norm.weight"][0] == 0.0
     assert seen["tower.visual.positional_embedding"][0] == 0.0
     assert seen["language.model.layers.0.mlp.up_proj.weight"][0] == 0.3
     assert seen["tower.visual.conv1.weight"][0] == 0.3
+
+
+def test_a_language_model_alone_has_the_same_muon_matrices(tokenizer):
+    engine = TorchEngine(make_model(tokenizer).language, OptimizerConfig(), {})
+    assert isinstance(engine.optimizers[1], Muon)
+    assert len(engine.optimizers[1].param_groups[0]["params"]) == 7 * LANGUAGE.num_layers
 
 
 def test_a_step_equals_adamw_written_out(tokenizer):

@@ -45,7 +45,7 @@ def batches_equal(ours, theirs):
 
 def test_a_batch_is_a_pure_function_of_its_row_numbers(mixture, processor):
     def rows():
-        return PackedRows(mixture(), 256, SEED, processor.pad)
+        return PackedRows(mixture(), 384, SEED, processor.pad)
 
     one = rows()
     wanted = [range(3 * step, 3 * step + 3) for step in range(12)]
@@ -55,7 +55,7 @@ def test_a_batch_is_a_pure_function_of_its_row_numbers(mixture, processor):
     for step in np.random.default_rng(0).permutation(12):
         batches_equal(again.batch(wanted[step]), in_order[step])
         batches_equal(rows().batch(wanted[step]), in_order[step])
-    other = PackedRows(mixture(), 256, SEED + 1, processor.pad)
+    other = PackedRows(mixture(), 384, SEED + 1, processor.pad)
     assert other.batch(wanted[0]).sample_ids != in_order[0].sample_ids
 
 

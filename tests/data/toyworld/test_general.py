@@ -14,7 +14,7 @@ from jvlm_data.toyworld.general import (
     preference_pool,
     vqa,
 )
-from jvlm_data.toyworld.judge import answer_is_right, caption_is_exact, parse_caption
+from jvlm_data.toyworld.judge import answer_is_right, answer_value, caption_is_exact, parse_caption
 from jvlm_data.toyworld.questions import GOLDS
 from jvlm_data.toyworld.scene import canonical, split_of
 from jvlm_data.toyworld.world import HELD_OUT_PAIRS
@@ -81,6 +81,27 @@ def test_preference_pool_asks_and_does_not_answer() -> None:
     assert not pool & {sample.images[0].data for sample in captions(3, "train", 30)}
 
 
+@pytest.mark.parametrize("with_sign", [False, True])
+def test_look_ups_ask_for_every_place_and_the_sign_once(with_sign: bool) -> None:
+    samples = [make("signs_train" if with_sign else "places_train", 5, index, 32) for index in range(100)]
+    for sample in samples:
+        (truth,) = sample.meta["truths"]
+        assert len(truth) >= 2
+        places = {(colour, shape): position for position, colour, shape in truth}
+        signs = 0
+        for question, answer in zip(sample.messages[::2], sample.messages[1::2], strict=True):
+            if "看板" in question.text:
+                signs += 1
+                assert answer_value("reading", answer.text)
+                continue
+            ((_, colour, shape),) = parse_caption(question.text)
+            assert answer_is_right("position", answer.text, places.pop((colour, shape)))
+        assert not places
+        assert signs == with_sign
+    orders = {tuple("看板" in message.text for message in sample.messages[::2]) for sample in samples}
+    assert len(orders) == (7 if with_sign else 2)  # the sign is asked for first, last and in between
+
+
 def test_instruct_mix() -> None:
     samples = [make("instruct_train", 5, index, 32) for index in range(400)]
     kinds = Counter(sample.meta["kind"] for sample in samples)
@@ -88,8 +109,9 @@ def test_instruct_mix() -> None:
     assert 4 <= kinds["page"] <= 36
     asked = Counter(kind for sample in samples for kind in sample.meta.get("kinds", []))
     assert set(asked) == {*VQA_KINDS, "description"}
-    assert min(asked.values()) > 40
-    with_caption = 0
+    assert min(asked[kind] for kind in VQA_KINDS) > 40
+    assert asked["description"] > 10
+    with_caption, things = 0, list[int]()
     for sample in samples:
         roles = [message.role for message in sample.messages]
         if sample.meta["kind"] == "page":
@@ -104,6 +126,8 @@ def test_instruct_mix() -> None:
             turns = len(roles) // 2
             with_caption += turns > len(sample.meta["kinds"])
             assert 4 <= len(sample.meta["kinds"]) <= TURNS[1]
+            things += [len(sample.meta["truths"][0])]
+    assert 0.1 < things.count(1) / len(things) < 0.3  # one object leaves nothing to look up
     assert 0.1 < with_caption / kinds["dialogue"] < 0.2
 
 
@@ -141,7 +165,7 @@ def has(text: str, truth: Sequence[Sequence[str]]) -> bool:
 def test_training_sets_never_show_or_name_a_held_out_pair_or_a_test_truth() -> None:
     tested = {canonical(make(name, 1, index, 32).meta["truth"]) for name in ("captions_test",) for index in range(150)}
     for index in range(150):
-        for name in ("captions_train", "instruct_train", "vqa_train", "preference_pool"):
+        for name in ("captions_train", "places_train", "signs_train", "instruct_train", "vqa_train", "preference_pool"):
             sample = make(name, 1, index, 32)
             truths = sample.meta.get("truths") or [sample.meta["truth"]]
             assert not {canonical(truth) for truth in truths} & tested

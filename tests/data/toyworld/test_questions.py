@@ -55,10 +55,13 @@ def test_known_scene() -> None:
         assert "丸" in comparison.text  # the only small one
         small_first = comparison.text.index("丸") < max(comparison.text.find("星"), comparison.text.find("輪"))
         assert comparison.gold == (YES if small_first == ("小さい" in comparison.text) else NO)
+        assert comparison.answer.startswith("小さいほうなので、" if small_first else "大きいほうなので、")
         if "relation" in by_kind:  # a sign's scene may skip what shares a row
             relation = by_kind["relation"]
             places = {relation.text.index(thing.shape): thing for thing in SCENE.things if thing.shape in relation.text}
-            assert relation.gold == side_of(*(places[place] for place in sorted(places)))
+            first, second = (places[place] for place in sorted(places))
+            assert relation.gold == side_of(first, second)
+            assert relation.answer.startswith(f"{first.position}と{second.position}なので、")
 
 
 def test_sides() -> None:
