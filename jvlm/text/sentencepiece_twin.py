@@ -3,7 +3,6 @@
 import io
 import re
 import struct
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -12,7 +11,6 @@ from jvlm.text.tokenizer import CHAT_TOKENS, IMAGE_TOKENS, SPECIAL_TOKENS
 
 MAX_PIECE_CHARS = 16
 MAX_SENTENCE_CHARS = 1000
-MAX_SEEDS = 1_000_000  # SentencePiece's own number
 MAX_SENTENCES = 2_000_000  # more are sampled down to this, by the seed
 SCORE_STEP = 64  # scores are multiples of 1/64: exact sums in float32 up to 2^18
 # Control and byte pieces stand in the twin's vocabulary as plain strings such as `<|user|>` and `<0x41>`. A score
@@ -41,66 +39,36 @@ def train_unigram(texts: Iterable[str], vocab_size: int, *, seed: int, threads: 
     model = io.BytesIO()
     sentencepiece.set_random_generator_seed(seed)
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".tsv") as seeds:
-            seeds.writelines(f"{piece}\t{count}\n" for piece, count in _seeds(sentences))
-            seeds.flush()
-            _train(sentences, seeds.name, coverage, vocab_size, threads, model)
-            path = seeds.name
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter([_BOUNDARY.join(_SCRIPT_RUNS.findall(sentence)) for sentence in sentences]),
+            pretokenization_delimiter=_BOUNDARY,
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=vocab_size,
+            character_coverage=coverage,
+            required_chars=_ALWAYS,
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True,
+            split_digits=True,
+            byte_fallback=True,
+            max_sentencepiece_length=MAX_PIECE_CHARS,
+            max_sentence_length=MAX_SENTENCE_CHARS * 4,
+            input_sentence_size=MAX_SENTENCES,
+            shuffle_input_sentence=True,
+            unk_id=0,
+            bos_id=1,
+            eos_id=2,
+            pad_id=3,
+            control_symbols=[*CHAT_TOKENS, *IMAGE_TOKENS],
+            user_defined_symbols=["\n"],
+            num_threads=threads,
+            minloglevel=2,
+        )
     except RuntimeError as error:
         raise _vocabulary_error(str(error), vocab_size) from None
-    return _cleaned(model.getvalue(), path)
-
-
-def _train(sentences: list[str], seeds: str, coverage: float, vocab_size: int, threads: int, model: io.BytesIO) -> None:
-    import sentencepiece
-
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([_BOUNDARY.join(_SCRIPT_RUNS.findall(sentence)) for sentence in sentences]),
-        pretokenization_delimiter=_BOUNDARY,
-        seed_sentencepieces_file=seeds,
-        model_writer=model,
-        model_type="unigram",
-        vocab_size=vocab_size,
-        character_coverage=coverage,
-        required_chars=_ALWAYS,
-        normalization_rule_name="identity",
-        add_dummy_prefix=False,
-        remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True,
-        split_digits=True,
-        byte_fallback=True,
-        max_sentencepiece_length=MAX_PIECE_CHARS,
-        max_sentence_length=MAX_SENTENCE_CHARS * 4,
-        input_sentence_size=MAX_SENTENCES,
-        shuffle_input_sentence=True,
-        unk_id=0,
-        bos_id=1,
-        eos_id=2,
-        pad_id=3,
-        control_symbols=[*CHAT_TOKENS, *IMAGE_TOKENS],
-        user_defined_symbols=["\n"],
-        num_threads=threads,
-        minloglevel=2,
-    )
-
-
-def _seeds(sentences: list[str]) -> list[tuple[str, int]]:
-    """What may become a piece: every character, and what occurs twice or more inside a run of one script.
-
-    SentencePiece's own list holds only what is followed by different characters; a boundary follows every whole run,
-    so that it leaves out whole words, 左上 and 四角 among them.
-    """
-    runs: Counter[str] = Counter()
-    for sentence in sentences:
-        runs.update(_SCRIPT_RUNS.findall(sentence))
-    counts: Counter[str] = Counter()
-    for run, number in runs.items():
-        for start in range(len(run)):
-            for end in range(start + 1, min(len(run), start + MAX_PIECE_CHARS) + 1):
-                counts[run[start:end]] += number
-    spaced = re.compile(r"\s|\d.|.\d")  # digits stand alone, spaces are the trainer's own
-    kept = [(s, n) for s, n in counts.items() if (len(s) == 1 or n > 1) and not spaced.search(s)]
-    return sorted(kept, key=lambda seed: (-seed[1] * len(seed[0]), seed[0]))[:MAX_SEEDS]
+    return _round_scores(model.getvalue())
 
 
 def twin(model: bytes) -> str:
@@ -153,59 +121,39 @@ def _vocabulary_error(message: str, vocab_size: int) -> UsageError | DataError:
     return DataError(f"the tokenizer cannot be trained: {message.splitlines()[0]}")
 
 
-def _cleaned(model: bytes, path: str) -> bytes:
-    """The model with every piece's score rounded to 1/64 and without the `path` of the candidates.
+def _round_scores(model: bytes) -> bytes:
+    """The model with every piece's score rounded to 1/64.
 
-    Walks the protocol buffer by hand (ModelProto.pieces = field 1, SentencePiece.score = field 2, a 32-bit float;
-    ModelProto.trainer_spec = field 2), so that no protobuf runtime is needed.
+    Walks the protocol buffer by hand (ModelProto.pieces = field 1, SentencePiece.score = field 2, a 32-bit float),
+    so that no protobuf runtime is needed.
     """
-    out = bytearray()
-    for number, wire, value in _fields(model):
-        assert wire == 2, "every top-level field of a model is length-delimited"
-        inner = bytearray()
-        for field in _fields(value) if number <= 2 else ():
-            if number == 1 and field[:2] == (2, 5):
-                (score,) = struct.unpack("<f", field[2])
-                field = (2, 5, struct.pack("<f", round(score * SCORE_STEP) / SCORE_STEP))
-            if field[2] != path.encode():
-                inner += _field(*field)
-        out += _field(number, wire, bytes(inner) if number <= 2 else value)
-    return bytes(out)
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(number, wire type, value) of each field; the length of a length-delimited one is not part of its value."""
-    at = 0
+    data, at = bytearray(model), 0
     while at < len(data):
         tag, at = _varint(data, at)
-        wire, start = tag & 7, at
-        if wire == 0:
-            _, end = _varint(data, at)
-        elif wire == 2:
-            size, start = _varint(data, at)
-            end = start + size
+        size, at = _varint(data, at)
+        assert tag & 7 == 2, "every top-level field of a model is length-delimited"
+        if tag >> 3 == 1:
+            _round_piece(data, at, at + size)
+        at += size
+    return bytes(data)
+
+
+def _round_piece(data: bytearray, at: int, end: int) -> None:
+    while at < end:
+        tag, at = _varint(data, at)
+        if tag == 2 << 3 | 5:
+            (score,) = struct.unpack_from("<f", data, at)
+            struct.pack_into("<f", data, at, round(score * SCORE_STEP) / SCORE_STEP)
+            at += 4
         else:
-            end = at + {1: 8, 5: 4}[wire]
-        yield tag >> 3, wire, data[start:end]
-        at = end
+            size, at = _varint(data, at)
+            at += size if tag & 7 == 2 else 0
 
 
-def _field(number: int, wire: int, value: bytes) -> bytes:
-    return _as_varint(number << 3 | wire) + (_as_varint(len(value)) if wire == 2 else b"") + value
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: bytearray, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]
         value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
         if byte < 128:
             return value, at
-
-
-def _as_varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])

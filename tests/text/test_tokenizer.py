@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jvlm_data.toyworld.general import captions
 
 from jvlm.errors import DataError, UsageError
 from jvlm.text.stats import tokenizer_figures
@@ -125,7 +124,7 @@ def test_decode_skips_control_ids_and_survives_broken_bytes(tokenizer: Tokenizer
 def test_a_space_is_a_piece_even_when_never_seen(tmp_path: Path) -> None:
     sentencepiece = pytest.importorskip("sentencepiece")
     texts = [text.replace(" ", "") for text in sentences(3, 300)]
-    trained = train_tokenizer(texts, 470, tmp_path / "t", threads=1)
+    trained = train_tokenizer(texts, 450, tmp_path / "t", threads=1)
     reference = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "t" / "spm.model"))
     assert trained.encode("赤い 丸") == reference.encode("赤い 丸")
     assert not set(trained.encode(" ")) & set(trained.byte_ids)
@@ -137,14 +136,6 @@ def test_no_piece_crosses_scripts(tokenizer: Tokenizer) -> None:
     assert sum(len(word) > 1 for word in words) > 50
     for word in words:
         assert sum(re.search(script, word) is not None for script in scripts) <= 1, word
-
-
-def test_words_that_fill_their_run_are_pieces(tmp_path: Path) -> None:
-    """左上 is always followed by the end of its run: SentencePiece's own list of candidates leaves such words out."""
-    texts = [str(sample.meta["caption"]) for sample in captions(3, "train", 800, 32)]
-    trained = train_tokenizer(texts, 470, tmp_path / "t", threads=1)
-    for word in ("左上", "右下", "中央", "四角", "三角", "ハート"):
-        assert [trained.decode([number]) for number in trained.encode(f"{word}が")] == [word, "が"]
 
 
 def test_transformers_loads_it_and_agrees(folder: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:

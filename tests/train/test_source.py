@@ -74,7 +74,7 @@ def epochs(rows, number):
 
 def test_every_sample_comes_once_an_epoch_in_another_order(mixture, processor):
     data = mixture()
-    first, second = epochs(PackedRows(data, 256, SEED, processor.pad), 2)
+    first, second = epochs(PackedRows(data, 384, SEED, processor.pad), 2)
     for pieces in (first, second):
         assert sorted(p.sample for p in pieces) == list(range(len(data.lengths)))
         assert all((p.start, p.stop) == (0, data.lengths[p.sample]) for p in pieces)
@@ -91,9 +91,9 @@ def test_every_token_of_documents_comes_once_an_epoch(text_shards, processor):
 
 def test_rows_hold_what_the_plan_says(mixture, processor):
     data = mixture()
-    rows = PackedRows(data, 256, SEED, processor.pad)
+    rows = PackedRows(data, 384, SEED, processor.pad)
     batch = rows.batch(range(4))
-    assert batch.input_ids.shape == (4, 256)
+    assert batch.input_ids.shape == (4, 384)
     at = 0
     for number in range(4):
         for piece in rows.row(number):
@@ -103,10 +103,10 @@ def test_rows_hold_what_the_plan_says(mixture, processor):
             assert batch.labels.flatten()[at:stop].tolist() == list(example.labels)
             assert batch.position_ids.flatten()[at:stop].tolist() == list(range(stop - at))
             at = stop
-        rest = (number + 1) * 256
+        rest = (number + 1) * 384
         assert (batch.labels.flatten()[at:rest] == IGNORED).all()
         at = rest
-    assert sum(batch.doc_lens) == 4 * 256
+    assert sum(batch.doc_lens) == 4 * 384
 
 
 def test_planned_lengths_are_true(mixture):
@@ -216,6 +216,6 @@ def test_a_bad_image_keeps_its_place_masked_and_recorded(tmp_path, processor):
 def test_no_data_and_a_row_too_short_are_errors(processor, instruct_shards, text_shards):
     images = ImageSamples(instruct_shards, processor, ignore)
     with pytest.raises(DataError, match="empty"):
-        PackedRows(Mixture([images], [0.001]), 256, SEED, processor.pad)
+        PackedRows(Mixture([images], [0.001]), 384, SEED, processor.pad)
     with pytest.raises(DataError, match="raise row_length"):
         PackedRows(images, int(images.lengths.max()) - 1, SEED, processor.pad).row(0)
