@@ -173,7 +173,7 @@ def test_json_output_is_one_json_object(jvlm):
     code, output, _ = jvlm("plan", "minute.yaml", "--json")
     assert code == 0
     stages = json.loads(output)["stages"]
-    assert {row["stage"] for row in stages} >= {"pretrain", "clip", "align", "instruct/2-conversations"}
+    assert {row["stage"] for row in stages} >= {"pretrain", "clip", "align", "instruct/3-conversations"}
     code, output, _ = jvlm("doctor", "--json")
     facts = json.loads(output)
     assert code == 0

@@ -75,4 +75,4 @@ def test_parameters_of_each_line_are_those_of_the_model_trained(minute):
     rows = {row.stage: row.parameters for row in plan(minute)}
     assert rows["pretrain"] == count(language)
     assert rows["clip"] == count(build_clip(stages.clip.vision, vocab, 3, 8))
-    assert rows["align"] == rows["instruct/2-conversations"] == count(model)
+    assert rows["align"] == rows["instruct/3-conversations"] == count(model)

@@ -18,7 +18,13 @@ from safetensors.torch import load_file
 from jvlm.recipe import STAGES
 
 TRAINED = ("pretrain", "clip", "align", "prefer")
-PHASES = ("instruct/1-captions", "instruct/2-conversations", "medical/1-pretrain", "medical/2-instruct")
+PHASES = (
+    "instruct/1-captions",
+    "instruct/2-look_up",
+    "instruct/3-conversations",
+    "medical/1-pretrain",
+    "medical/2-instruct",
+)
 JVLM = (sys.executable, "-c", "from jvlm.cli import main; main()")
 pytestmark = pytest.mark.slow
 
