@@ -55,10 +55,11 @@ def initialise(model: LlamaForCausalLM, std: float = 0.02) -> None:
             if isinstance(module, nn.Linear | nn.Embedding):
                 writes_residual = name.endswith("down_proj")
                 nn.init.normal_(module.weight, 0.0, residual if writes_residual else std)
-        groups = config.num_attention_heads // config.num_key_value_heads
+        kv_heads = config.num_key_value_heads or config.num_attention_heads
+        groups = config.num_attention_heads // kv_heads
         for layer in model.model.layers:
             heads = layer.self_attn
-            queries = heads.q_proj.weight.unflatten(0, (config.num_key_value_heads, groups, -1))
+            queries = heads.q_proj.weight.unflatten(0, (kv_heads, groups, -1))
             heads.k_proj.weight.copy_(queries[:, 0].flatten(0, 1))
-            values = heads.v_proj.weight.unflatten(0, (config.num_key_value_heads, 1, -1))
+            values = heads.v_proj.weight.unflatten(0, (kv_heads, 1, -1))
             heads.o_proj.weight.copy_(values.expand(-1, groups, -1, -1).flatten(0, 2).T * (residual / std))

@@ -41,11 +41,12 @@ class Muon(torch.optim.Optimizer):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=size)
 
     def _direction(self, parameter: nn.Parameter) -> Tensor:
-        state = self.state[parameter]
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
-        momentum: Tensor = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
-        return torch.lerp(parameter.grad, momentum, MOMENTUM)
+        momentum: Tensor = state["momentum"].lerp_(gradient, 1 - MOMENTUM)
+        return torch.lerp(gradient, momentum, MOMENTUM)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
