@@ -45,8 +45,8 @@ def initialise(model: LlamaForCausalLM, std: float = 0.02) -> None:
     The scaling keeps the variance of the residual stream independent of depth (GPT-2); transformers leaves it out.
     Attention starts out looking for what is like the query and copying it: keys are computed as queries are, and the
     output projection undoes the value projection (after Trockman and Kolter 2023, arXiv:2305.09828; they take the
-    second with the opposite sign, for images). From there "where is the red circle" is learned many times sooner
-    (docs/log.md).
+    second with the opposite sign, for images). Looking up by content ("where is the red circle") was seen to form from
+    this start only, though not from every run of it (docs/log.md).
     """
     config = model.config
     residual = std / math.sqrt(2 * config.num_hidden_layers)
