@@ -71,7 +71,14 @@ def test_killed_in_the_middle_of_every_stage_it_comes_to_the_same(undisturbed: P
     run = tmp_path / "runs" / "minute"
     killed = []
     for number, stage in enumerate(STAGES[:-1]):
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=heed_ctrl_c,
+        )
         assert wait_for_middle(run, stage, process), process.communicate()[0][-3000:]
         if number % 2:
             os.killpg(process.pid, signal.SIGINT)  # Ctrl-C reaches the whole foreground group
@@ -86,6 +93,11 @@ def test_killed_in_the_middle_of_every_stage_it_comes_to_the_same(undisturbed: P
     assert headline(run) == headline(undisturbed)
     captions = [(where / "caption" / "captions.jsonl").read_bytes() for where in (run, undisturbed)]
     assert captions[0] == captions[1]
+
+
+def heed_ctrl_c() -> None:
+    """A job in the background of a shell, as a test run may be, is started deaf to Ctrl-C and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_middle(run: Path, stage: str, process: subprocess.Popen[str]) -> bool:
