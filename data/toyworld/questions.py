@@ -108,9 +108,7 @@ def _existence(scene: Scene, rng: np.random.Generator, gold: str | None) -> Ques
         near = near_misses(pair, scene)
         pair, reason = near[int(rng.integers(len(near)))], "ないので、"
     text = pick(rng, ("{}はありますか。", "{}は写っていますか。", "画像の中に{}はありますか。"))
-    answer = reason + pick(
-        rng, ("はい、あります。", "はい。") if gold == YES else ("いいえ、ありません。", "いいえ。")
-    )
+    answer = reason + pick(rng, ("はい、あります。", "はい。") if gold == YES else ("いいえ、ありません。", "いいえ。"))
     return Question("existence", text.format(named(*pair, rng)), answer, gold)
 
 

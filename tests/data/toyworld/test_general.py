@@ -180,7 +180,15 @@ def has(text: str, truth: Sequence[Sequence[str]]) -> bool:
 def test_training_sets_never_show_or_name_a_held_out_pair_or_a_test_truth() -> None:
     tested = {canonical(make(name, 1, index, 32).meta["truth"]) for name in ("captions_test",) for index in range(150)}
     for index in range(150):
-        for name in ("captions_train", "lists_train", "places_train", "signs_train", "instruct_train", "vqa_train", "preference_pool"):
+        for name in (
+            "captions_train",
+            "lists_train",
+            "places_train",
+            "signs_train",
+            "instruct_train",
+            "vqa_train",
+            "preference_pool",
+        ):
             sample = make(name, 1, index, 32)
             truths = sample.meta.get("truths") or [sample.meta["truth"]]
             assert not {canonical(truth) for truth in truths} & tested
