@@ -27,11 +27,9 @@ class DataStage(Config):
     """Captioned images for testing; also those of the retrieval pools."""
     captions_compositional: int = Field(400, ge=1)
     """Captioned test images with a pair of colour and shape never seen in training."""
-    lists_train: int = Field(6_000, ge=1)
-    """Images with a sentence that names each object and then its place."""
-    places_train: int = Field(6_000, ge=1)
+    places_train: int = Field(8_000, ge=1)
     """Images with a question for the place of each object."""
-    signs_train: int = Field(6_000, ge=1)
+    signs_train: int = Field(8_000, ge=1)
     """The same with a sign, whose text is asked for as well."""
     instruct_train: int = Field(12_000, ge=1)
     """Images with a conversation."""

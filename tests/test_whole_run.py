@@ -105,7 +105,8 @@ def wait_for_middle(run: Path, stage: str, process: subprocess.Popen[str]) -> bo
     folder = run / stage
     while process.poll() is None:
         begun = [path.name for path in folder.glob("*")] if folder.is_dir() else []
-        if any(folder.rglob("step-*")) or (stage not in TRAINED and len(set(begun) - {"key", ".lock"}) > 0):
+        # not rglob: it would walk into folders that the stage is about to rename
+        if any(folder.glob("checkpoints/step-*")) or (stage not in TRAINED and set(begun) - {"key", ".lock"}):
             return True
         if "done.json" in begun:
             return True

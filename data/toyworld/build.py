@@ -40,9 +40,8 @@ class ToyworldConfig:
     captions_val: int = 200
     captions_test: int = 500
     captions_compositional: int = 400
-    lists_train: int = 6_000
-    places_train: int = 6_000
-    signs_train: int = 6_000
+    places_train: int = 8_000
+    signs_train: int = 8_000
     instruct_train: int = 12_000
     vqa_val_per_kind: int = 40
     vqa_test_per_kind: int = 160
@@ -65,7 +64,6 @@ class ToyworldConfig:
             "captions_val": self.captions_val,
             "captions_test": self.captions_test,
             "captions_compositional": self.captions_compositional,
-            "lists_train": self.lists_train,
             "places_train": self.places_train,
             "signs_train": self.signs_train,
             "instruct_train": self.instruct_train,

@@ -20,7 +20,6 @@ from jvlm.sample import ImageRef, Message, Sample
 VQA_KINDS = tuple(kind for kind in QUESTION_KINDS if kind != "description")
 SET_NAMES = (
     *(f"captions_{split}" for split in SPLITS),
-    "lists_train",
     "places_train",
     "signs_train",
     "instruct_train",
@@ -30,7 +29,6 @@ SET_NAMES = (
 
 CAPTION_SIGN_SHARE, INSTRUCT_SIGN_SHARE = 0.15, 0.4
 TWO_IMAGE_SHARE, PAGE_SHARE, CAPTION_TURN_SHARE = 0.05, 0.03, 0.15
-LIST_PROMPTS = ("何がどこにありますか。", "図形はそれぞれどこにありますか。", "それぞれの図形の位置を教えてください。")
 TURNS = (6, 9)  # questions in a conversation
 THING_SHARES = (0.2, 0.4, 0.4)  # conversations about one, two and three objects
 # Kinds that few scenes allow, and those that take two looks, are asked more often where they can be.
@@ -58,8 +56,6 @@ def make(set_name: str, seed: int, index: int, size: int = 64) -> Sample:
         messages, scenes, meta = _caption(rng, split, index)
     elif family == "vqa":
         messages, scenes, meta = _vqa(rng, split, index)
-    elif family == "lists":
-        messages, scenes, meta = _list(rng, index)
     elif family in ("places", "signs"):
         messages, scenes, meta = _look_up(rng, index, sign=family == "signs")
     else:
@@ -128,14 +124,6 @@ def _vqa(rng: np.random.Generator, split: str, index: int) -> Parts:
         question = ask(kind, scene, rng, gold)
     messages = [_user(0, question.text), _assistant(question.answer)]
     return messages, [scene], {"kind": kind, "gold": question.gold, "truth": _truth(scene)}
-
-
-def _list(rng: np.random.Generator, index: int) -> Parts:
-    """Two or three objects in any order, each with its place right after it: the plainest looking up by content."""
-    scene = sample_split_scene(rng, "train", count=2 + index % 2, sign=False)
-    things = [scene.things[i] for i in rng.permutation(len(scene.things))]
-    text = "、".join(f"{named(*thing.pair, rng)}は{thing.position}" for thing in things) + "です。"
-    return _conversation([0], [(pick(rng, LIST_PROMPTS), text)]), [scene], {"kind": "list", "truth": _truth(scene)}
 
 
 def _look_up(rng: np.random.Generator, index: int, sign: bool) -> Parts:

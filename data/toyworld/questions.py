@@ -102,13 +102,12 @@ def _position(scene: Scene, rng: np.random.Generator, gold: str | None) -> Quest
 
 def _existence(scene: Scene, rng: np.random.Generator, gold: str | None) -> Question | None:
     gold = gold or pick(rng, (YES, NO))
-    thing = scene.things[int(rng.integers(len(scene.things)))]
-    pair, reason = thing.pair, f"{thing.position}にあるので、"
+    pair = scene.things[int(rng.integers(len(scene.things)))].pair
     if gold == NO:
         near = near_misses(pair, scene)
-        pair, reason = near[int(rng.integers(len(near)))], "ないので、"
+        pair = near[int(rng.integers(len(near)))]
     text = pick(rng, ("{}はありますか。", "{}は写っていますか。", "画像の中に{}はありますか。"))
-    answer = reason + pick(rng, ("はい、あります。", "はい。") if gold == YES else ("いいえ、ありません。", "いいえ。"))
+    answer = pick(rng, ("はい、あります。", "はい。") if gold == YES else ("いいえ、ありません。", "いいえ。"))
     return Question("existence", text.format(named(*pair, rng)), answer, gold)
 
 

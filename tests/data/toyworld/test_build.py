@@ -24,7 +24,6 @@ TINY = ToyworldConfig(
     captions_val=6,
     captions_test=6,
     captions_compositional=6,
-    lists_train=6,
     places_train=6,
     signs_train=6,
     instruct_train=6,
