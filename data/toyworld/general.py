@@ -29,6 +29,7 @@ SET_NAMES = (
 
 CAPTION_SIGN_SHARE, INSTRUCT_SIGN_SHARE = 0.15, 0.4
 TWO_IMAGE_SHARE, PAGE_SHARE, CAPTION_TURN_SHARE = 0.05, 0.03, 0.15
+LOOK_UPS = 4  # questions for a place about one image
 TURNS = (6, 9)  # questions in a conversation
 THING_SHARES = (0.2, 0.4, 0.4)  # conversations about one, two and three objects
 # Kinds that few scenes allow, and those that take two looks, are asked more often where they can be.
@@ -127,13 +128,17 @@ def _vqa(rng: np.random.Generator, split: str, index: int) -> Parts:
 
 
 def _look_up(rng: np.random.Generator, index: int, sign: bool) -> Parts:
-    """Where each of two or three objects is, and what a sign says: nothing but looking up, nothing said twice."""
+    """Where one of two or three objects is, asked LOOK_UPS times, and what a sign says: nothing but looking up.
+
+    Objects are drawn anew each time. When none was asked for twice, a model learned to name a place not named yet,
+    and no longer looked (docs/log.md).
+    """
     scene = sample_split_scene(rng, "train", count=2 + index % 2, sign=sign)
-    wanted = [("position", thing.position) for thing in scene.things]
-    wanted += [("reading", scene.sign)] if scene.sign is not None else []
+    wanted = [("position", scene.things[i].position) for i in rng.integers(len(scene.things), size=LOOK_UPS)]
+    if scene.sign is not None:
+        wanted.insert(int(rng.integers(LOOK_UPS + 1)), ("reading", scene.sign))
     asked = [ask(kind, scene, rng, gold) for kind, gold in wanted]
     turns = [(question.text, question.answer) for question in asked if question is not None]
-    turns = [turns[i] for i in rng.permutation(len(turns))]
     return _conversation([0], turns), [scene], {"kind": "look_up", "truths": [_truth(scene)]}
 
 

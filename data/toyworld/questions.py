@@ -102,12 +102,14 @@ def _position(scene: Scene, rng: np.random.Generator, gold: str | None) -> Quest
 
 def _existence(scene: Scene, rng: np.random.Generator, gold: str | None) -> Question | None:
     gold = gold or pick(rng, (YES, NO))
-    pair = scene.things[int(rng.integers(len(scene.things)))].pair
+    thing = scene.things[int(rng.integers(len(scene.things)))]
+    pair = thing.pair
     if gold == NO:
         near = near_misses(pair, scene)
         pair = near[int(rng.integers(len(near)))]
     text = pick(rng, ("{}はありますか。", "{}は写っていますか。", "画像の中に{}はありますか。"))
-    answer = pick(rng, ("はい、あります。", "はい。") if gold == YES else ("いいえ、ありません。", "いいえ。"))
+    reason = f"{thing.position}にあるのは{named(*thing.pair, rng)}なので、"  # what comes nearest to what was asked for
+    answer = reason + pick(rng, ("はい、あります。", "はい。") if gold == YES else ("いいえ、ありません。", "いいえ。"))
     return Question("existence", text.format(named(*pair, rng)), answer, gold)
 
 
@@ -133,7 +135,7 @@ def _comparison(scene: Scene, rng: np.random.Generator, gold: str | None) -> Que
     word, other = ("大きい", "小さい") if larger else ("小さい", "大きい")
     text = pick(rng, ("{}は{}より{}ですか。", "{}のほうが{}より{}ですか。"))
     text = text.format(named(*first.pair, rng), named(*second.pair, rng), word)
-    reason = (word if gold == YES else other) + "ほうなので、"
+    reason = f"{first.position}のほうが{word if gold == YES else other}ので、"
     answer = reason + pick(
         rng, (f"はい、{word}です。", "はい。") if gold == YES else (f"いいえ、{other}です。", "いいえ。")
     )

@@ -1,4 +1,4 @@
-"""From patch features to the language model's width: pixel-shuffle, standardisation, one linear layer.
+"""From patch features to the language model's width: pixel-shuffle, standardisation, a perceptron of one hidden layer.
 
 Pixel-shuffle folds each `shuffle` × `shuffle` block of neighbouring patches into one token, so that an image
 costs the language model fewer tokens and keeps its detail in the channels.
@@ -7,11 +7,16 @@ costs the language model fewer tokens and keeps its detail in the channels.
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jvlm.model.config import ProjectorConfig, VisionConfig
 
 TOKEN_STD = 0.1  # about the size of a trained token embedding
+# A place must not outweigh what stands there: with both alike, looking up by content did not form (docs/log.md).
+POSITION_STD = 0.3 * TOKEN_STD
+LINEAR_GAIN = math.sqrt(3)  # makes good for torch's initial weights, which give a third of the variance
+GELU_RMS = 0.652  # of what GELU makes of a standard normal
 
 
 class Projector(nn.Module):
@@ -28,13 +33,15 @@ class Projector(nn.Module):
         folded = vision.width * config.shuffle**2
         self.mean = nn.Parameter(torch.zeros(folded))
         self.gain = nn.Parameter(torch.ones(folded))
-        self.linear = nn.Linear(folded, language_size)  # its initial output has a variance of a third
-        self.size = nn.Parameter(torch.full((language_size,), TOKEN_STD * math.sqrt(3)))
+        self.hidden = nn.Linear(folded, 2 * language_size)
+        self.output = nn.Linear(2 * language_size, language_size)
+        self.size = nn.Parameter(torch.full((language_size,), TOKEN_STD * LINEAR_GAIN / GELU_RMS))
         # a convolutional tower hardly says where a feature stands, and rotary positions only say how far off
-        self.position = nn.Parameter(torch.randn((vision.grid // config.shuffle) ** 2, language_size) * TOKEN_STD)
+        self.position = nn.Parameter(torch.randn((vision.grid // config.shuffle) ** 2, language_size) * POSITION_STD)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.linear((self.fold(features) - self.mean) * self.gain) * self.size + self.position
+        standard = (self.fold(features) - self.mean) * self.gain
+        return self.output(F.gelu(self.hidden(standard) * LINEAR_GAIN)) * self.size + self.position
 
     def fold(self, features: Tensor) -> Tensor:
         """``[N, grid², width]`` → ``[N, (grid / shuffle)², shuffle² · width]``: neighbouring patches side by side."""

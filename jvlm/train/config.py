@@ -12,7 +12,7 @@ class OptimizerConfig(Config):
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate."""
     muon: bool = True
-    """Muon instead of AdamW for the matrices of the language model's blocks; sizes of updates are alike."""
+    """Muon, not AdamW, for the matrices of the language model's blocks and of the projector; updates are as large."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW: decay of the running mean and of the running square of the gradient."""
     eps: float = Field(1e-8, gt=0)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from jvlm.train.config import OptimizerConfig
 from jvlm.train.muon import Muon
 
-_BLOCK = re.compile(r"(^|\.)layers\.\d+\.")  # a decoder block of the language model
+_MATRICES = re.compile(r"(^|\.)layers\.\d+\.|^projector\.(hidden|output)\.")  # decoder blocks and the projector's
 
 
 class TorchEngine:
-    """Muon for the matrices of decoder blocks, AdamW for everything else, on one process.
+    """Muon for the matrices of decoder blocks and of the projector, AdamW for everything else, on one process.
 
     Parameters with `requires_grad` are trained; norms, biases and embeddings are not decayed.
     """
@@ -26,7 +26,7 @@ class TorchEngine:
         self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
         for name, parameter in self.named.items():
-            muon = config.muon and parameter.ndim == 2 and _BLOCK.search(name) is not None
+            muon = config.muon and parameter.ndim == 2 and _MATRICES.search(name) is not None
             decay = config.weight_decay if parameter.ndim >= 2 and "embed" not in name else 0.0
             scale = next((s for prefix, s in rate_scale.items() if name.startswith(prefix)), 1.0)
             groups.setdefault((muon, decay, scale), []).append(parameter)

@@ -256,7 +256,9 @@ def test_the_optimizers_are_what_the_config_says(tokenizer, muon):
         kept = any(part in name for part in ("norm", ".ln_", "embed")) or name.endswith(vectors)
         assert decay == (0.0 if kept else 0.3), name
         assert scale == (0.1 if name.startswith("tower.") else 1.0), name
-        assert (optimizer is Muon) == (muon and ".layers." in name and name.endswith("_proj.weight")), name
+        block = ".layers." in name and name.endswith("_proj.weight")
+        matrix = block or name in ("projector.hidden.weight", "projector.output.weight")
+        assert (optimizer is Muon) == (muon and matrix), name
     assert seen["language.model.embed_tokens.weight"][0] == 0.0
     assert seen["language.model.norm.weight"][0] == 0.0
     assert seen["tower.visual.positional_embedding"][0] == 0.0

@@ -52,10 +52,12 @@ def test_known_scene() -> None:
         assert by_kind["reading"].gold == "ア3"
         assert by_kind["description"].gold == "左上/赤/星|右上/青/丸|右/白/輪"
         comparison = by_kind["comparison"]
-        assert "丸" in comparison.text  # the only small one
-        small_first = comparison.text.index("丸") < max(comparison.text.find("星"), comparison.text.find("輪"))
-        assert comparison.gold == (YES if small_first == ("小さい" in comparison.text) else NO)
-        assert comparison.answer.startswith("小さいほうなので、" if small_first else "大きいほうなので、")
+        named = [thing for thing in SCENE.things if thing.shape in comparison.text]
+        first, second = sorted(named, key=lambda thing: comparison.text.index(thing.shape))
+        assert {first.size, second.size} == {"大", "小"}
+        assert comparison.gold == (YES if (first.size == "小") == ("小さい" in comparison.text) else NO)
+        size = {"大": "大きい", "小": "小さい"}[first.size]
+        assert comparison.answer.startswith(f"{first.position}のほうが{size}ので、")
         if "relation" in by_kind:  # a sign's scene may skip what shares a row
             relation = by_kind["relation"]
             places = {relation.text.index(thing.shape): thing for thing in SCENE.things if thing.shape in relation.text}
@@ -96,6 +98,10 @@ def test_existence_does_not_leak_through_the_pair_or_the_wording() -> None:
         ((_, colour, shape),) = parse_caption(question.text)
         assert (colour, shape) in TRAIN_PAIRS
         assert ((colour, shape) in scene.pairs) == (question.gold == YES)
+        ((position, *shown),) = parse_caption(question.answer.split("ので")[0])
+        assert (position, *shown) in scene.truth
+        assert ([colour, shape] == shown) == (question.gold == YES)
+        assert colour == shown[0] or shape == shown[1]
         counts[question.gold].update([colour, shape])
         wordings[question.gold][question.text[-8:]] += 1
     for tables in (counts, wordings):
