@@ -103,12 +103,11 @@ def _position(scene: Scene, rng: np.random.Generator, gold: str | None) -> Quest
 def _existence(scene: Scene, rng: np.random.Generator, gold: str | None) -> Question | None:
     gold = gold or pick(rng, (YES, NO))
     thing = scene.things[int(rng.integers(len(scene.things)))]
-    pair = thing.pair
+    pair, reason = thing.pair, f"{thing.position}にあるので、"
     if gold == NO:
         near = near_misses(pair, scene)
-        pair = near[int(rng.integers(len(near)))]
+        pair, reason = near[int(rng.integers(len(near)))], "ないので、"
     text = pick(rng, ("{}はありますか。", "{}は写っていますか。", "画像の中に{}はありますか。"))
-    reason = f"{thing.position}にあるのは{named(*thing.pair, rng)}なので、"  # what comes nearest to what was asked for
     answer = reason + pick(rng, ("はい、あります。", "はい。") if gold == YES else ("いいえ、ありません。", "いいえ。"))
     return Question("existence", text.format(named(*pair, rng)), answer, gold)
 
