@@ -84,7 +84,7 @@ def test_preference_pool_asks_and_does_not_answer() -> None:
 
 @pytest.mark.parametrize("with_sign", [False, True])
 def test_look_ups_ask_for_anything_any_time_and_for_the_sign_once(with_sign: bool) -> None:
-    samples = [make("signs_train" if with_sign else "places_train", 5, index, 32) for index in range(150)]
+    samples = [make("signs_train" if with_sign else "places_train", 5, index, 32) for index in range(500)]
     again = later = existence = 0
     sign_turns = set()
     for sample in samples:
@@ -108,7 +108,7 @@ def test_look_ups_ask_for_anything_any_time_and_for_the_sign_once(with_sign: boo
             later += bool(asked)
             asked.append((colour, shape))
     # that a place was told must not mean that it is not asked for: with two or three objects about half are again
-    assert 0.4 < again / later < 0.65
+    assert 0.38 < again / later < 0.56
     assert 0.3 < existence / (LOOK_UPS * len(samples)) < 0.5
     assert sign_turns == (set(range(LOOK_UPS + 1)) if with_sign else set())
 
