@@ -28,7 +28,7 @@ class DataStage(Config):
     captions_compositional: int = Field(400, ge=1)
     """Captioned test images with a pair of colour and shape never seen in training."""
     places_train: int = Field(8_000, ge=1)
-    """Images with questions for the places of objects and whether they are there."""
+    """Images with questions for the places of their objects."""
     signs_train: int = Field(8_000, ge=1)
     """The same with a sign, whose text is asked for as well."""
     instruct_train: int = Field(12_000, ge=1)

@@ -29,12 +29,12 @@ SET_NAMES = (
 
 CAPTION_SIGN_SHARE, INSTRUCT_SIGN_SHARE = 0.15, 0.4
 TWO_IMAGE_SHARE, PAGE_SHARE, CAPTION_TURN_SHARE = 0.05, 0.03, 0.15
-LOOK_UPS, EXISTENCE_SHARE = 3, 0.4  # look-ups in one image; how many ask whether something is there
+LOOK_UPS = 4  # questions for a place about one image
 TURNS = (6, 9)  # questions in a conversation
 THING_SHARES = (0.2, 0.4, 0.4)  # conversations about one, two and three objects
 # Kinds that few scenes allow, and those that take two looks, are asked more often where they can be.
 KIND_WEIGHTS = {
-    "count": 0.3, "colour": 0.6, "shape": 0.8, "position": 1.0, "existence": 2.5, "reading": 2.0, "comparison": 4.0,
+    "count": 0.3, "colour": 0.6, "shape": 0.8, "position": 1.0, "existence": 2.0, "reading": 2.0, "comparison": 4.0,
     "relation": 4.0, "description": 0.1,
 }  # fmt: skip
 
@@ -128,18 +128,13 @@ def _vqa(rng: np.random.Generator, split: str, index: int) -> Parts:
 
 
 def _look_up(rng: np.random.Generator, index: int, sign: bool) -> Parts:
-    """Where one of two or three objects is, or whether one is there, LOOK_UPS times, and what a sign says.
+    """Where one of two or three objects is, asked LOOK_UPS times, and what a sign says: nothing but looking up.
 
-    Nothing but looking up, and objects are drawn anew each time: when each was asked for once, a model learned to name
-    a place not named yet, and no longer looked (docs/log.md).
+    Objects are drawn anew each time. When none was asked for twice, a model learned to name a place not named yet,
+    and no longer looked (docs/log.md).
     """
     scene = sample_split_scene(rng, "train", count=2 + index % 2, sign=sign)
-    wanted: list[tuple[str, str | None]] = []
-    for _ in range(LOOK_UPS):
-        if rng.random() < EXISTENCE_SHARE:
-            wanted.append(("existence", None))
-        else:
-            wanted.append(("position", scene.things[int(rng.integers(len(scene.things)))].position))
+    wanted = [("position", scene.things[i].position) for i in rng.integers(len(scene.things), size=LOOK_UPS)]
     if scene.sign is not None:
         wanted.insert(int(rng.integers(LOOK_UPS + 1)), ("reading", scene.sign))
     asked = [ask(kind, scene, rng, gold) for kind, gold in wanted]
