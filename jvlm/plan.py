@@ -54,7 +54,8 @@ def text_tower_parameters(config: VisionConfig, vocab_size: int) -> int:
 def projector_parameters(config: ProjectorConfig, vision: VisionConfig, language_size: int) -> int:
     """Parameters of the projector."""
     folded, tokens = vision.width * config.shuffle**2, num_image_tokens(vision, config)
-    return 2 * folded + (folded + 2 + tokens) * language_size
+    hidden = 2 * language_size
+    return 2 * folded + (folded + 1) * hidden + (hidden + 1) * language_size + (1 + tokens) * language_size
 
 
 def plan(recipe: Recipe) -> list[StagePlan]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from jvlm.model.config import ProjectorConfig, VisionConfig
 
 TOKEN_STD = 0.1  # about the size of a trained token embedding
-# A place must not outweigh what stands there: with both alike, looking up by content did not form (docs/log.md).
+# A place must not outweigh what stands there: with both alike, looking up by content forms late or not (docs/log.md).
 POSITION_STD = 0.3 * TOKEN_STD
 LINEAR_GAIN = math.sqrt(3)  # makes good for torch's initial weights, which give a third of the variance
 GELU_RMS = 0.652  # of what GELU makes of a standard normal
