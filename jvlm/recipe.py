@@ -1,4 +1,4 @@
-"""A recipe: its schema, and running its stages in order, one child process each.
+"""A recipe: its schema, and running its stages in order, each in a process of its own.
 
 Each stage leaves `done.json` with a key that covers its settings and everything before it. A stage that is done
 with the same key is skipped, so the same command finishes an interrupted run; a stage whose settings changed is
@@ -159,15 +159,14 @@ def run_recipe(recipe: Recipe, run: Path, say: Callable[[str], None], until: str
         for stage in stages:
             _refuse_changed(run, stage)
         write_text(run / "recipe.yaml", dump_config(recipe))
+        if until is not None:
+            stages = stages[: [stage.name for stage in stages].index(until) + 1]
         for stage in stages:
-            done = stage_record(run, stage.name)
-            if done is not None:
+            if done := stage_record(run, stage.name):
                 say(f"{stage.name}: done ({done['seconds']:.0f} s)")
-            else:
-                _start(recipe, run, stage)
-            if stage.name == until:
-                return
-        publish_model(recipe, run)
+        _start(recipe, run, [stage for stage in stages if stage_record(run, stage.name) is None])
+        if until is None:
+            publish_model(recipe, run)
 
 
 def stage_record(run: Path, name: str) -> dict[str, Any] | None:
@@ -204,25 +203,28 @@ def _refuse_changed(run: Path, stage: StageKey) -> None:
         )
 
 
-def _start(recipe: Recipe, run: Path, stage: StageKey) -> None:
-    folder = run / stage.name
-    write_text(folder / "key", stage.key)
+def _start(recipe: Recipe, run: Path, stages: list[StageKey]) -> None:
+    """Run these stages in order, in one child process that forks a process for each."""
+    if not stages:
+        return
     threads = str(recipe.threads)
     environment = os.environ | {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
     }
-    command = [sys.executable, "-m", "jvlm.stages", str(run), stage.name, stage.key]
+    command = [sys.executable, "-m", "jvlm.stages", str(run), *(f"{stage.name}:{stage.key}" for stage in stages)]
     try:
         code = subprocess.run(command, env=environment, check=False).returncode
     except KeyboardInterrupt:
-        raise JvlmError(
-            f"interrupted in stage '{stage.name}'", where=run, fix="the same command goes on from there"
-        ) from None
-    if code:
-        error = JvlmError(
-            f"stage '{stage.name}' failed", where=folder, fix="mend it; the same command goes on from there"
-        )
-        error.exit_code = code if 0 < code < 5 else EXIT_FAILURE
-        raise error
+        code = None
+    if code == 0:
+        return
+    stopped = next((stage.name for stage in stages if stage_record(run, stage.name) is None), stages[-1].name)
+    if code is None:
+        raise JvlmError(f"interrupted in stage '{stopped}'", where=run, fix="the same command goes on from there")
+    error = JvlmError(
+        f"stage '{stopped}' failed", where=run / stopped, fix="mend it; the same command goes on from there"
+    )
+    error.exit_code = code if 0 < code < 5 else EXIT_FAILURE
+    raise error

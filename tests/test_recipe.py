@@ -16,7 +16,7 @@ from jvlm import recipe as recipes
 from jvlm.assets import asset
 from jvlm.config import load_config
 from jvlm.errors import JvlmError, UsageError
-from jvlm.files import new_folder, read_json, write_json
+from jvlm.files import new_folder, read_json, write_json, write_text
 from jvlm.recipe import STAGES, Recipe, load_recipe, run_recipe, stage_keys
 
 MINUTE = asset("configs", "minute.yaml")
@@ -38,13 +38,16 @@ def stage_processes(monkeypatch):
     started, fail, codes = [], set(), {"code": 3}
 
     def run(command, env, check):
-        folder, name, key = command[-3:]
-        started.append(name)
-        if name in fail:
-            return subprocess.CompletedProcess(command, codes["code"])
+        module, folder, *stages = command[2:]
+        assert module == "jvlm.stages"
         assert env["OMP_NUM_THREADS"] == "2"
-        record = {"stage": name, "key": key, "seconds": 1.0, "peak_gib": 0.1, "metrics": {}}
-        write_json(Path(folder) / name / "done.json", record)
+        for name, key in (stage.split(":") for stage in stages):
+            started.append(name)
+            write_text(Path(folder) / name / "key", key)
+            if name in fail:
+                return subprocess.CompletedProcess(command, codes["code"])
+            record = {"stage": name, "key": key, "seconds": 1.0, "peak_gib": 0.1, "metrics": {}}
+            write_json(Path(folder) / name / "done.json", record)
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(recipes.subprocess, "run", run)
@@ -251,6 +254,7 @@ def test_a_child_dies_with_its_parent(asks):
             os.kill(int(pid), signal.SIGKILL)
 
 
-def test_the_stage_process_asks_for_it():
-    source = Path(find_spec("jvlm.stages.__main__").origin).read_text()
-    assert source.index("die_with_parent()") > source.index('if __name__ == "__main__":')
+def test_the_process_of_the_stages_and_that_of_each_ask_for_it():
+    before, after = Path(find_spec("jvlm.stages.__main__").origin).read_text().split('if __name__ == "__main__":')
+    assert "die_with_parent()" in after
+    assert before.index("if not child:") < before.index("die_with_parent()") < before.index("run_stage(run, name, key)")

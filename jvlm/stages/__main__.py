@@ -1,5 +1,10 @@
-"""The child process of one stage: ``python -m jvlm.stages RUN STAGE KEY``."""
+"""Stages in order, each in a process of its own: ``python -m jvlm.stages RUN STAGE:KEY …``.
 
+What stages import (several seconds) is imported once, before they are forked; nothing is computed before that, for
+threads do not survive a fork.
+"""
+
+import os
 import resource
 import sys
 import time
@@ -9,7 +14,7 @@ from typing import Any
 
 from jvlm.config import load_config
 from jvlm.errors import EXIT_FAILURE, JvlmError
-from jvlm.files import lock, write_json
+from jvlm.files import lock, write_json, write_text
 from jvlm.process import die_with_parent
 from jvlm.recipe import Recipe
 from jvlm.stages.context import StageContext
@@ -18,7 +23,7 @@ Stage = Callable[[StageContext], dict[str, Any]]
 
 
 def stage_function(name: str) -> Stage:
-    """The function of a stage; what it needs is imported only in its own process."""
+    """The function of a stage; its module, and most of what that needs, is imported here and not before."""
     if name in ("data", "corpus", "tokenizer"):
         from jvlm.stages import corpus
 
@@ -48,13 +53,32 @@ def stage_function(name: str) -> Stage:
     return {"eval": finish.evaluate, "caption": finish.caption, "report": finish.report}[name]
 
 
-def main(run: Path, name: str, key: str) -> int:
+def main(run: Path, stages: list[tuple[str, str]]) -> int:
+    """Fork one stage (name, key) after the other; returns 0, or the exit code of the first that fails."""
+    for name, key in stages:
+        stage_function(name)
+        sys.stdout.flush()
+        child = os.fork()
+        if not child:
+            die_with_parent()
+            sys.exit(run_stage(run, name, key))
+        try:
+            status = os.waitpid(child, 0)[1]
+        except KeyboardInterrupt:  # the stage was interrupted as well
+            return EXIT_FAILURE
+        if status:
+            return max(os.waitstatus_to_exitcode(status), EXIT_FAILURE)
+    return 0
+
+
+def run_stage(run: Path, name: str, key: str) -> int:
     """Run one stage and leave its `done.json`; returns the exit code."""
     started = time.perf_counter()
     try:
         recipe = load_config(Recipe, run / "recipe.yaml")
         context = StageContext(run, name, recipe)
         with lock(context.folder):
+            write_text(context.folder / "key", key)
             if name not in ("data", "corpus", "report", "caption"):
                 _set_up_torch(recipe)
             metrics = stage_function(name)(context)
@@ -85,4 +109,4 @@ def _set_up_torch(recipe: Recipe) -> None:
 
 if __name__ == "__main__":
     die_with_parent()
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    sys.exit(main(Path(sys.argv[1]), [(name, key) for name, _, key in (stage.partition(":") for stage in sys.argv[2:])]))
