@@ -11,8 +11,8 @@ import numpy as np
 from jvlm_data.toyworld.captions import CAPTION_PROMPTS, caption, named, pick
 from jvlm_data.toyworld.draw import draw, encode
 from jvlm_data.toyworld.questions import GOLDS, Question, ask, colour_answer, questions
-from jvlm_data.toyworld.scene import SPLITS, Pair, Scene, sample_split_scene
-from jvlm_data.toyworld.world import MAX_OBJECTS, QUESTION_KINDS, TRAIN_PAIRS
+from jvlm_data.toyworld.scene import SPLITS, Scene, sample_split_scene
+from jvlm_data.toyworld.world import MAX_OBJECTS, QUESTION_KINDS
 
 from jvlm.errors import UsageError
 from jvlm.sample import ImageRef, Message, Sample
@@ -32,10 +32,9 @@ TWO_IMAGE_SHARE, PAGE_SHARE, CAPTION_TURN_SHARE = 0.05, 0.03, 0.15
 LOOK_UPS = 4  # questions for a place about one image
 TURNS = (6, 9)  # questions in a conversation
 THING_SHARES = (0.2, 0.4, 0.4)  # conversations about one, two and three objects
-SAME_COLOUR_SHARE, SAME_SHAPE_SHARE = 0.3, 0.15  # conversations whose objects are told apart by the rest alone
 # Kinds that few scenes allow, and those that take two looks, are asked more often where they can be.
 KIND_WEIGHTS = {
-    "count": 0.3, "colour": 0.8, "shape": 1.0, "position": 1.0, "existence": 2.0, "reading": 2.0, "comparison": 4.0,
+    "count": 0.3, "colour": 0.6, "shape": 0.8, "position": 1.0, "existence": 1.5, "reading": 2.0, "comparison": 4.0,
     "relation": 4.0, "description": 0.1,
 }  # fmt: skip
 
@@ -143,16 +142,6 @@ def _look_up(rng: np.random.Generator, index: int, sign: bool) -> Parts:
     return _conversation([0], turns), [scene], {"kind": "look_up", "truths": [_truth(scene)]}
 
 
-def _look_alikes(rng: np.random.Generator) -> list[Pair]:
-    """Pairs of one colour, of one shape, or any. Where objects differ in colour, looking for the colour is enough."""
-    chance, model = rng.random(), TRAIN_PAIRS[int(rng.integers(len(TRAIN_PAIRS)))]
-    if chance < SAME_COLOUR_SHARE:
-        return [pair for pair in TRAIN_PAIRS if pair[0] == model[0]]
-    if chance < SAME_COLOUR_SHARE + SAME_SHAPE_SHARE:
-        return [pair for pair in TRAIN_PAIRS if pair[1] == model[1]]
-    return list(TRAIN_PAIRS)
-
-
 def _instruct(rng: np.random.Generator) -> Parts:
     form = rng.random()
     if form < TWO_IMAGE_SHARE:
@@ -172,8 +161,7 @@ def _instruct(rng: np.random.Generator) -> Parts:
 
 def _instruct_scene(rng: np.random.Generator) -> Scene:
     count = int(rng.choice(len(THING_SHARES), p=THING_SHARES)) + 1
-    sign = bool(rng.random() < INSTRUCT_SIGN_SHARE)
-    return sample_split_scene(rng, "train", pairs=_look_alikes(rng), count=count, sign=sign)
+    return sample_split_scene(rng, "train", count=count, sign=bool(rng.random() < INSTRUCT_SIGN_SHARE))
 
 
 def _some(candidates: list[Question], number: int, rng: np.random.Generator) -> list[Question]:

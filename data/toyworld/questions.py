@@ -3,9 +3,6 @@
 The wording of a question tells nothing of its answer, so that a model without the image stays at the best constant
 answer of the kind: objects are asked for by position, never by a shape that would narrow the colours; yes and no are
 asked of equally distributed pairs; a relation's question does not give its axis away.
-
-An answer that has to find an object says its name again before its place: looking up then starts from the word just
-said, which a small language model learns in half the steps (docs/log.md).
 """
 
 from collections.abc import Callable
@@ -99,22 +96,21 @@ def _position(scene: Scene, rng: np.random.Generator, gold: str | None) -> Quest
     if thing is None:
         return None
     text = pick(rng, ("{}はどこにありますか。", "{}の位置を教えてください。", "{}は画像のどこですか。"))
-    name = named(*thing.pair, rng)
-    answer = f"{name}は{thing.position}" + pick(rng, ("です。", "にあります。"))
-    return Question("position", text.format(name), answer, thing.position)
+    answer = thing.position + pick(rng, ("です。", "にあります。"))
+    return Question("position", text.format(named(*thing.pair, rng)), answer, thing.position)
 
 
 def _existence(scene: Scene, rng: np.random.Generator, gold: str | None) -> Question | None:
     gold = gold or pick(rng, (YES, NO))
     thing = scene.things[int(rng.integers(len(scene.things)))]
-    pair, reason = thing.pair, f"{thing.position}にあるので、"
+    pair = thing.pair
     if gold == NO:
         near = near_misses(pair, scene)
-        pair, reason = near[int(rng.integers(len(near)))], "ないので、"
-    name = named(*pair, rng)
+        pair = near[int(rng.integers(len(near)))]
     text = pick(rng, ("{}はありますか。", "{}は写っていますか。", "画像の中に{}はありますか。"))
-    verdict = pick(rng, ("はい、あります。", "はい。") if gold == YES else ("いいえ、ありません。", "いいえ。"))
-    return Question("existence", text.format(name), f"{name}は{reason}{verdict}", gold)
+    reason = f"{thing.position}にあるのは{named(*thing.pair, rng)}なので、"  # what comes nearest to what was asked for
+    answer = reason + pick(rng, ("はい、あります。", "はい。") if gold == YES else ("いいえ、ありません。", "いいえ。"))
+    return Question("existence", text.format(named(*pair, rng)), answer, gold)
 
 
 def near_misses(pair: Pair, scene: Scene) -> list[Pair]:
@@ -137,10 +133,9 @@ def _comparison(scene: Scene, rng: np.random.Generator, gold: str | None) -> Que
         return None
     first, second = couples[int(rng.integers(len(couples)))]
     word, other = ("大きい", "小さい") if larger else ("小さい", "大きい")
-    name = named(*first.pair, rng)
     text = pick(rng, ("{}は{}より{}ですか。", "{}のほうが{}より{}ですか。"))
-    text = text.format(name, named(*second.pair, rng), word)
-    reason = f"{name}は{first.position}にあり、より{word if gold == YES else other}ので、"
+    text = text.format(named(*first.pair, rng), named(*second.pair, rng), word)
+    reason = f"{first.position}のほうが{word if gold == YES else other}ので、"
     answer = reason + pick(
         rng, (f"はい、{word}です。", "はい。") if gold == YES else (f"いいえ、{other}です。", "いいえ。")
     )
@@ -158,9 +153,8 @@ def _relation(scene: Scene, rng: np.random.Generator, gold: str | None) -> Quest
     first, second = couples[int(rng.integers(len(couples)))]
     side = str(side_of(first, second))
     text = pick(rng, ("{}は{}のどちら側にありますか。", "{}は{}から見てどちらにありますか。"))
-    names = named(*first.pair, rng), named(*second.pair, rng)
-    text = text.format(*names)
-    reason = f"{names[0]}は{first.position}、{names[1]}は{second.position}なので、"
+    text = text.format(named(*first.pair, rng), named(*second.pair, rng))
+    reason = f"{first.position}と{second.position}なので、"
     answer = reason + side + pick(rng, ("です。", "側です。", "にあります。"))
     return Question("relation", text, answer, side)
 
