@@ -109,4 +109,5 @@ def _set_up_torch(recipe: Recipe) -> None:
 
 if __name__ == "__main__":
     die_with_parent()
-    sys.exit(main(Path(sys.argv[1]), [(name, key) for name, _, key in (stage.partition(":") for stage in sys.argv[2:])]))
+    folder, *pairs = sys.argv[1:]
+    sys.exit(main(Path(folder), [(name, key) for name, key in (pair.split(":") for pair in pairs)]))
