@@ -55,19 +55,18 @@ def stage_function(name: str) -> Stage:
 
 def main(run: Path, stages: list[tuple[str, str]]) -> int:
     """Fork one stage (name, key) after the other; returns 0, or the exit code of the first that fails."""
-    for name, key in stages:
-        stage_function(name)
-        sys.stdout.flush()
-        child = os.fork()
-        if not child:
-            die_with_parent()
-            sys.exit(run_stage(run, name, key))
-        try:
-            status = os.waitpid(child, 0)[1]
-        except KeyboardInterrupt:  # the stage was interrupted as well
-            return EXIT_FAILURE
-        if status:
-            return max(os.waitstatus_to_exitcode(status), EXIT_FAILURE)
+    try:
+        for name, key in stages:
+            stage_function(name)
+            sys.stdout.flush()
+            child = os.fork()
+            if not child:
+                die_with_parent()
+                sys.exit(run_stage(run, name, key))
+            if status := os.waitpid(child, 0)[1]:
+                return max(os.waitstatus_to_exitcode(status), EXIT_FAILURE)
+    except KeyboardInterrupt:  # the stage was interrupted as well
+        return EXIT_FAILURE
     return 0
 
 
