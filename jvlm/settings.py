@@ -27,10 +27,10 @@ class DataStage(Config):
     """Captioned images for testing; also those of the retrieval pools."""
     captions_compositional: int = Field(400, ge=1)
     """Captioned test images with a pair of colour and shape never seen in training."""
-    places_train: int = Field(8_000, ge=1)
-    """Images with questions for the places of their objects."""
-    signs_train: int = Field(8_000, ge=1)
-    """The same with a sign, whose text is asked for as well."""
+    attributes_train: int = Field(8_000, ge=1)
+    """Images with questions for the colour of one object by its shape, or the other way round."""
+    look_ups_train: int = Field(8_000, ge=1)
+    """Images with questions for the place, colour or shape of one object, two in three with a sign to be read."""
     instruct_train: int = Field(12_000, ge=1)
     """Images with a conversation."""
     vqa_val_per_kind: int = Field(40, ge=1)

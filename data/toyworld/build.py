@@ -40,8 +40,8 @@ class ToyworldConfig:
     captions_val: int = 200
     captions_test: int = 500
     captions_compositional: int = 400
-    places_train: int = 8_000
-    signs_train: int = 8_000
+    attributes_train: int = 8_000
+    look_ups_train: int = 8_000
     instruct_train: int = 12_000
     vqa_val_per_kind: int = 40
     vqa_test_per_kind: int = 160
@@ -64,8 +64,8 @@ class ToyworldConfig:
             "captions_val": self.captions_val,
             "captions_test": self.captions_test,
             "captions_compositional": self.captions_compositional,
-            "places_train": self.places_train,
-            "signs_train": self.signs_train,
+            "attributes_train": self.attributes_train,
+            "look_ups_train": self.look_ups_train,
             "instruct_train": self.instruct_train,
             "vqa_val": self.vqa_val_per_kind * kinds,
             "vqa_test": self.vqa_test_per_kind * kinds,

@@ -5,14 +5,14 @@ The text does not depend on the image's size.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jvlm_data.toyworld.captions import CAPTION_PROMPTS, caption, named, pick
 from jvlm_data.toyworld.draw import draw, encode
-from jvlm_data.toyworld.questions import GOLDS, Question, ask, colour_answer, questions
-from jvlm_data.toyworld.scene import SPLITS, Scene, sample_split_scene
-from jvlm_data.toyworld.world import MAX_OBJECTS, QUESTION_KINDS
+from jvlm_data.toyworld.questions import GOLDS, Question, ask, attribute, colour_answer, questions
+from jvlm_data.toyworld.scene import SPLITS, Pair, Scene, sample_split_scene
+from jvlm_data.toyworld.world import MAX_OBJECTS, QUESTION_KINDS, TRAIN_PAIRS
 
 from jvlm.errors import UsageError
 from jvlm.sample import ImageRef, Message, Sample
@@ -20,8 +20,8 @@ from jvlm.sample import ImageRef, Message, Sample
 VQA_KINDS = tuple(kind for kind in QUESTION_KINDS if kind != "description")
 SET_NAMES = (
     *(f"captions_{split}" for split in SPLITS),
-    "places_train",
-    "signs_train",
+    "attributes_train",
+    "look_ups_train",
     "instruct_train",
     *(f"vqa_{split}" for split in SPLITS),
     "preference_pool",
@@ -29,7 +29,9 @@ SET_NAMES = (
 
 CAPTION_SIGN_SHARE, INSTRUCT_SIGN_SHARE = 0.15, 0.4
 TWO_IMAGE_SHARE, PAGE_SHARE, CAPTION_TURN_SHARE = 0.05, 0.03, 0.15
-LOOK_UPS = 4  # questions for a place about one image
+LOOK_UPS = 4  # questions about one image, the sign's apart
+LOOK_UP_SHARES = {"attribute": 0.4, "comparison": 0.3, "position": 0.3}  # where a scene allows all three
+SAME_COLOUR_SHARE, SAME_SHAPE_SHARE = 0.2, 0.15  # scenes whose objects are told apart by the rest alone
 TURNS = (6, 9)  # questions in a conversation
 THING_SHARES = (0.2, 0.4, 0.4)  # conversations about one, two and three objects
 # Kinds that few scenes allow, and those that take two looks, are asked more often where they can be.
@@ -57,8 +59,10 @@ def make(set_name: str, seed: int, index: int, size: int = 64) -> Sample:
         messages, scenes, meta = _caption(rng, split, index)
     elif family == "vqa":
         messages, scenes, meta = _vqa(rng, split, index)
-    elif family in ("places", "signs"):
-        messages, scenes, meta = _look_up(rng, index, sign=family == "signs")
+    elif set_name == "attributes_train":
+        messages, scenes, meta = _attributes(rng, index)
+    elif set_name == "look_ups_train":
+        messages, scenes, meta = _look_up(rng, index)
     else:
         messages, scenes, meta = _instruct(rng)
     images = [
@@ -127,19 +131,51 @@ def _vqa(rng: np.random.Generator, split: str, index: int) -> Parts:
     return messages, [scene], {"kind": kind, "gold": question.gold, "truth": _truth(scene)}
 
 
-def _look_up(rng: np.random.Generator, index: int, sign: bool) -> Parts:
-    """Where one of two or three objects is, asked LOOK_UPS times, and what a sign says: nothing but looking up.
+def _attributes(rng: np.random.Generator, index: int) -> Parts:
+    """LOOK_UPS times the colour of one of two or three objects by its shape, or its shape by its colour.
 
-    Objects are drawn anew each time. When none was asked for twice, a model learned to name a place not named yet,
-    and no longer looked (docs/log.md).
+    Which places are empty says nothing of either, so that there is no way round finding the object. Of places alone a
+    model learns to name one that is not empty, by ruling the empty ones out, and finds nothing (docs/log.md).
     """
-    scene = sample_split_scene(rng, "train", count=2 + index % 2, sign=sign)
-    wanted = [("position", scene.things[i].position) for i in rng.integers(len(scene.things), size=LOOK_UPS)]
+    question = None
+    while question is None:
+        scene = sample_split_scene(rng, "train", count=2 + index % 2)
+        question = attribute(scene, rng)
+    asked = [question, *(attribute(scene, rng) for _ in range(LOOK_UPS - 1))]
+    return _asked(scene, asked)
+
+
+def _look_up(rng: np.random.Generator, index: int) -> Parts:
+    """Finding one of two or three objects by what it looks like, asked LOOK_UPS times; two scenes of three have a sign.
+
+    Objects are drawn anew each time: when none was asked for twice, a model learned to name a place not named yet, and
+    no longer looked (docs/log.md).
+    """
+    scene = _scene_of(rng, count=2 + index // 3 % 2, sign=bool(index % 3))
+    asked: list[Question | None] = []
+    for kind in rng.choice(list(LOOK_UP_SHARES), size=LOOK_UPS, p=list(LOOK_UP_SHARES.values())):
+        question = attribute(scene, rng) if kind == "attribute" else ask(kind, scene, rng)
+        asked.append(question or ask("position", scene, rng))
     if scene.sign is not None:
-        wanted.insert(int(rng.integers(LOOK_UPS + 1)), ("reading", scene.sign))
-    asked = [ask(kind, scene, rng, gold) for kind, gold in wanted]
+        asked.insert(int(rng.integers(LOOK_UPS + 1)), ask("reading", scene, rng))
+    return _asked(scene, asked)
+
+
+def _asked(scene: Scene, asked: list[Question | None]) -> Parts:
     turns = [(question.text, question.answer) for question in asked if question is not None]
     return _conversation([0], turns), [scene], {"kind": "look_up", "truths": [_truth(scene)]}
+
+
+def _scene_of(rng: np.random.Generator, count: int, sign: bool) -> Scene:
+    """A training scene. In some all objects share their colour, in some their shape: where both differ in nearly all
+    scenes, a model looks for one of the two alone, and takes a red star for a red circle."""
+    chance, model = rng.random(), TRAIN_PAIRS[int(rng.integers(len(TRAIN_PAIRS)))]
+    pairs: Sequence[Pair] = TRAIN_PAIRS
+    if chance < SAME_COLOUR_SHARE:
+        pairs = [pair for pair in TRAIN_PAIRS if pair[0] == model[0]]
+    elif chance < SAME_COLOUR_SHARE + SAME_SHAPE_SHARE:
+        pairs = [pair for pair in TRAIN_PAIRS if pair[1] == model[1]]
+    return sample_split_scene(rng, "train", pairs=pairs, count=count, sign=sign)
 
 
 def _instruct(rng: np.random.Generator) -> Parts:
@@ -161,7 +197,7 @@ def _instruct(rng: np.random.Generator) -> Parts:
 
 def _instruct_scene(rng: np.random.Generator) -> Scene:
     count = int(rng.choice(len(THING_SHARES), p=THING_SHARES)) + 1
-    return sample_split_scene(rng, "train", count=count, sign=bool(rng.random() < INSTRUCT_SIGN_SHARE))
+    return _scene_of(rng, count, sign=bool(rng.random() < INSTRUCT_SIGN_SHARE))
 
 
 def _some(candidates: list[Question], number: int, rng: np.random.Generator) -> list[Question]:

@@ -115,8 +115,15 @@ def sample_scene(
     return _finished(rng, _sample_truth(rng, pairs, must, _number(rng, count), sign_row), sign_row)
 
 
-def sample_split_scene(rng: np.random.Generator, split: str, *, count: int | None = None, sign: bool = False) -> Scene:
-    """A scene of `split`. A compositional one holds one held-out pair, its other things have pairs seen in training.
+def sample_split_scene(
+    rng: np.random.Generator,
+    split: str,
+    *,
+    pairs: Sequence[Pair] = TRAIN_PAIRS,
+    count: int | None = None,
+    sign: bool = False,
+) -> Scene:
+    """A scene of `split`. A compositional one holds one held-out pair, its other things have pairs from `pairs`.
 
     Raises UsageError for an unknown split.
     """
@@ -125,7 +132,7 @@ def sample_split_scene(rng: np.random.Generator, split: str, *, count: int | Non
     must = HELD_OUT_PAIRS if split == "compositional" else ()
     number = _number(rng, count)  # before the rejection, so that it stays uniform
     sign_row = int(rng.integers(3)) if sign else None
-    while split_of(truth := _sample_truth(rng, TRAIN_PAIRS, must, number, sign_row)) != split:
+    while split_of(truth := _sample_truth(rng, pairs, must, number, sign_row)) != split:
         pass
     return _finished(rng, truth, sign_row)
 

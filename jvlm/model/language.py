@@ -12,6 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from jvlm.model import attention
 from jvlm.model.config import LanguageConfig
 
+SHARPER = 3.0  # queries and keys at the start, times the other matrices
+
 
 def build_language_model(
     config: LanguageConfig, vocab_size: int, pad_id: int, bos_id: int, eos_id: int
@@ -45,8 +47,8 @@ def initialise(model: LlamaForCausalLM, std: float = 0.02) -> None:
     The scaling keeps the variance of the residual stream independent of depth (GPT-2); transformers leaves it out.
     Attention starts out looking for what is like the query and copying it: keys are computed as queries are, and the
     output projection undoes the value projection (after Trockman and Kolter 2023, arXiv:2305.09828; they take the
-    second with the opposite sign, for images). Looking up by content ("where is the red circle") was seen to form from
-    this start only, though not from every run of it (docs/log.md).
+    second with the opposite sign, for images). Both are SHARPER times as large, so that it can tell like from unlike
+    from the first step: names said again later in a text come out much better for it (docs/log.md).
     """
     config = model.config
     residual = std / math.sqrt(2 * config.num_hidden_layers)
@@ -59,6 +61,7 @@ def initialise(model: LlamaForCausalLM, std: float = 0.02) -> None:
         groups = config.num_attention_heads // kv_heads
         for layer in model.model.layers:
             heads = layer.self_attn
+            heads.q_proj.weight.mul_(SHARPER)
             queries = heads.q_proj.weight.unflatten(0, (kv_heads, groups, -1))
             heads.k_proj.weight.copy_(queries[:, 0].flatten(0, 1))
             values = heads.v_proj.weight.unflatten(0, (kv_heads, 1, -1))

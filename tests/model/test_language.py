@@ -11,7 +11,7 @@ from jvlm.files import read_json
 from jvlm.model.config import LanguageConfig
 from jvlm.model.directory import save_language_model
 from jvlm.model.jvlm import hidden_states
-from jvlm.model.language import build_language_model
+from jvlm.model.language import SHARPER, build_language_model
 
 SHAPES = [LANGUAGE, LANGUAGE.model_copy(update={"tie_embeddings": False, "rope_theta": 500.0, "num_kv_heads": None})]
 
@@ -45,6 +45,8 @@ def test_residual_projections_start_smaller(tokenizer):
         writes_residual = "o_proj" in name or "down_proj" in name
         scaled += writes_residual
         expected = 0.02 / math.sqrt(2 * 3) if writes_residual else 0.02
+        if "q_proj" in name or "k_proj" in name:
+            expected *= SHARPER
         assert float(parameter.detach().std()) == pytest.approx(expected, rel=0.05), name
         assert abs(float(parameter.detach().mean())) < 0.1 * expected, name
     assert scaled == 2 * 3

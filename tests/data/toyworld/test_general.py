@@ -16,7 +16,7 @@ from jvlm_data.toyworld.general import (
     vqa,
 )
 from jvlm_data.toyworld.judge import answer_is_right, answer_value, caption_is_exact, parse_caption
-from jvlm_data.toyworld.questions import GOLDS
+from jvlm_data.toyworld.questions import GOLDS, NO, YES
 from jvlm_data.toyworld.scene import canonical, split_of
 from jvlm_data.toyworld.world import HELD_OUT_PAIRS
 
@@ -82,30 +82,51 @@ def test_preference_pool_asks_and_does_not_answer() -> None:
     assert not pool & {sample.images[0].data for sample in captions(3, "train", 30)}
 
 
-@pytest.mark.parametrize("with_sign", [False, True])
-def test_look_ups_ask_for_any_place_and_for_the_sign_once(with_sign: bool) -> None:
-    samples = [make("signs_train" if with_sign else "places_train", 5, index, 32) for index in range(100)]
-    again = told = 0
-    for sample in samples:
+def test_look_ups_ask_for_any_object_its_size_among_two_and_the_sign_once() -> None:
+    again = told = places = sizes = alike = 0
+    sign_turns = set()
+    for index in range(400):
+        sample = make("look_ups_train", 5, index, 32)
         (truth,) = sample.meta["truths"]
         assert len(truth) >= 2
-        places = {(colour, shape): position for position, colour, shape in truth}
-        asked = []
-        for question, answer in zip(sample.messages[::2], sample.messages[1::2], strict=True):
+        alike += any(len({triple[i] for triple in truth}) == 1 for i in (1, 2))
+        where = {(colour, shape): position for position, colour, shape in truth}
+        named, signs = [], 0
+        turns = list(zip(sample.messages[::2], sample.messages[1::2], strict=True))
+        for turn, (question, answer) in enumerate(turns):
             if "看板" in question.text:
                 assert answer_value("reading", answer.text)
-                continue
-            ((_, colour, shape),) = parse_caption(question.text)
-            asked.append((colour, shape))
-            assert answer_is_right("position", answer.text, places[colour, shape])
-        assert len(asked) == LOOK_UPS
-        assert len(sample.messages) == 2 * (LOOK_UPS + with_sign)
-        again += sum(pair in asked[:turn] for turn, pair in enumerate(asked) if turn)
-        told += LOOK_UPS - 1
-    # that an object was asked for before must not tell that it is not asked for now: 0.62 of the later turns on average
-    assert 0.55 < again / told < 0.69
-    if with_sign:
-        assert {next(i for i, m in enumerate(s.messages[::2]) if "看板" in m.text) for s in samples} == {0, 1, 2, 3, 4}
+                sign_turns.add(turn)
+                signs += 1
+            pairs = [(colour, shape) for _, colour, shape in parse_caption(question.text) if colour and shape]
+            if len(pairs) == 1:
+                again += pairs[0] in named
+                told += bool(named)
+                named.append(pairs[0])
+                assert answer_is_right("position", answer.text, where[pairs[0]])
+            elif pairs:
+                assert len(pairs) == 2 and set(pairs) <= set(where)
+                assert answer_value("comparison", answer.text) in (YES, NO)
+                sizes += 1
+        assert signs == bool(index % 3)
+        assert len(turns) == LOOK_UPS + signs
+        places += len(named)
+    assert 0.25 < places / (400 * LOOK_UPS) < 0.6
+    assert 0.1 < sizes / (400 * LOOK_UPS) < 0.3
+    assert again / told > 0.35  # that an object was asked for before must not tell that it is not asked for now
+    assert 0.25 < alike / 400 < 0.55
+    assert sign_turns == set(range(LOOK_UPS + 1))
+
+
+def test_attributes_ask_for_a_colour_or_a_shape_and_never_for_a_place() -> None:
+    for index in range(100):
+        sample = make("attributes_train", 5, index, 32)
+        (truth,) = sample.meta["truths"]
+        assert len(sample.messages) == 2 * LOOK_UPS
+        for question, answer in zip(sample.messages[::2], sample.messages[1::2], strict=True):
+            assert not any(position in question.text + answer.text for position, _, _ in truth)
+            values = {kind: answer_value(kind, answer.text) for kind in ("colour", "shape")}
+            assert [values["colour"], values["shape"]] in [triple[1:] for triple in truth]
 
 
 def test_instruct_mix() -> None:
@@ -169,9 +190,10 @@ def has(text: str, truth: Sequence[Sequence[str]]) -> bool:
 
 
 def test_training_sets_never_show_or_name_a_held_out_pair_or_a_test_truth() -> None:
-    tested = {canonical(make(name, 1, index, 32).meta["truth"]) for name in ("captions_test",) for index in range(150)}
+    tested = {canonical(make("captions_test", 1, index, 32).meta["truth"]) for index in range(150)}
+    names = ("captions_train", "attributes_train", "look_ups_train", "instruct_train", "vqa_train", "preference_pool")
     for index in range(150):
-        for name in ("captions_train", "places_train", "signs_train", "instruct_train", "vqa_train", "preference_pool"):
+        for name in names:
             sample = make(name, 1, index, 32)
             truths = sample.meta.get("truths") or [sample.meta["truth"]]
             assert not {canonical(truth) for truth in truths} & tested

@@ -1,9 +1,10 @@
+import re
 from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from jvlm_data.toyworld.judge import answer_is_right, parse_caption
-from jvlm_data.toyworld.questions import GOLDS, NO, YES, ask, near_misses, questions, side_of
+from jvlm_data.toyworld.judge import answer_is_right, answer_value, parse_caption
+from jvlm_data.toyworld.questions import GOLDS, NO, YES, ask, attribute, near_misses, questions, side_of
 from jvlm_data.toyworld.scene import Scene, Thing, sample_split_scene
 from jvlm_data.toyworld.world import HELD_OUT_PAIRS, QUESTION_KINDS, TRAIN_PAIRS
 
@@ -57,13 +58,35 @@ def test_known_scene() -> None:
         assert {first.size, second.size} == {"大", "小"}
         assert comparison.gold == (YES if (first.size == "小") == ("小さい" in comparison.text) else NO)
         size = {"大": "大きい", "小": "小さい"}[first.size]
-        assert comparison.answer.startswith(f"{first.position}のほうが{size}ので、")
+        assert re.match(rf".*{first.shape}は{size}ほうなので、", comparison.answer)
         if "relation" in by_kind:  # a sign's scene may skip what shares a row
             relation = by_kind["relation"]
             places = {relation.text.index(thing.shape): thing for thing in SCENE.things if thing.shape in relation.text}
             first, second = (places[place] for place in sorted(places))
             assert relation.gold == side_of(first, second)
-            assert relation.answer.startswith(f"{first.position}と{second.position}なので、")
+            where = rf".*{first.shape}は{first.position}、.*{second.shape}は{second.position}なので、"
+            assert re.match(where, relation.answer)
+
+
+def test_an_attribute_is_asked_for_by_the_other_where_that_names_one_thing_and_needs_a_look() -> None:
+    rng = np.random.default_rng(5)
+    kinds = Counter[str]()
+    for _ in range(2000):
+        scene = sample_split_scene(rng, "train", count=3)
+        question = attribute(scene, rng)
+        if question is None:
+            continue
+        kinds[question.kind] += 1
+        given = "shape" if question.kind == "colour" else "colour"
+        value = answer_value(given, question.answer)
+        assert question.answer.split("図形")[0].split("は")[0] in question.text
+        things = [thing for thing in scene.things if getattr(thing, given) == value]
+        assert [getattr(thing, question.kind) for thing in things] == [question.gold], (question, scene)
+        assert len({getattr(thing, question.kind) for thing in scene.things}) > 1
+        assert answer_is_right(question.kind, question.answer, question.gold)
+    assert 0.8 < kinds["colour"] / kinds["shape"] < 1.25
+    alike = Scene((Thing("左", "赤", "星", "大", "無地"), Thing("右", "赤", "星", "大", "無地")), 0, None, None)
+    assert attribute(alike, rng) is None
 
 
 def test_sides() -> None:
@@ -98,10 +121,10 @@ def test_existence_does_not_leak_through_the_pair_or_the_wording() -> None:
         ((_, colour, shape),) = parse_caption(question.text)
         assert (colour, shape) in TRAIN_PAIRS
         assert ((colour, shape) in scene.pairs) == (question.gold == YES)
-        ((position, *shown),) = parse_caption(question.answer.split("ので")[0])
-        assert (position, *shown) in scene.truth
-        assert ([colour, shape] == shown) == (question.gold == YES)
-        assert colour == shown[0] or shape == shown[1]
+        places = [position for position, *shown in scene.truth if shown == [colour, shape]]
+        name, _, reason = question.answer.partition("は")
+        assert name in question.text
+        assert reason.startswith(tuple(f"{place}にあるので、" for place in places) or "ないので、")
         counts[question.gold].update([colour, shape])
         wordings[question.gold][question.text[-8:]] += 1
     for tables in (counts, wordings):
