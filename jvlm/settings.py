@@ -27,6 +27,8 @@ class DataStage(Config):
     """Captioned images for testing; also those of the retrieval pools."""
     captions_compositional: int = Field(400, ge=1)
     """Captioned test images with a pair of colour and shape never seen in training."""
+    singles_train: int = Field(4_000, ge=1)
+    """Images of one object with a caption."""
     attributes_train: int = Field(8_000, ge=1)
     """Images with questions for the colour of one object by its shape, or the other way round."""
     look_ups_train: int = Field(8_000, ge=1)

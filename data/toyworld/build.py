@@ -40,6 +40,7 @@ class ToyworldConfig:
     captions_val: int = 200
     captions_test: int = 500
     captions_compositional: int = 400
+    singles_train: int = 4_000
     attributes_train: int = 8_000
     look_ups_train: int = 8_000
     instruct_train: int = 12_000
@@ -64,6 +65,7 @@ class ToyworldConfig:
             "captions_val": self.captions_val,
             "captions_test": self.captions_test,
             "captions_compositional": self.captions_compositional,
+            "singles_train": self.singles_train,
             "attributes_train": self.attributes_train,
             "look_ups_train": self.look_ups_train,
             "instruct_train": self.instruct_train,

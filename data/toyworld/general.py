@@ -20,6 +20,7 @@ from jvlm.sample import ImageRef, Message, Sample
 VQA_KINDS = tuple(kind for kind in QUESTION_KINDS if kind != "description")
 SET_NAMES = (
     *(f"captions_{split}" for split in SPLITS),
+    "singles_train",
     "attributes_train",
     "look_ups_train",
     "instruct_train",
@@ -59,6 +60,8 @@ def make(set_name: str, seed: int, index: int, size: int = 64) -> Sample:
         messages, scenes, meta = _caption(rng, split, index)
     elif family == "vqa":
         messages, scenes, meta = _vqa(rng, split, index)
+    elif set_name == "singles_train":
+        messages, scenes, meta = _captioned(sample_split_scene(rng, "train", count=1), rng)
     elif set_name == "attributes_train":
         messages, scenes, meta = _attributes(rng, index)
     elif set_name == "look_ups_train":
@@ -108,7 +111,10 @@ def _caption_scene(rng: np.random.Generator, split: str, index: int) -> Scene:
 
 
 def _caption(rng: np.random.Generator, split: str, index: int) -> Parts:
-    scene = _caption_scene(rng, split, index)
+    return _captioned(_caption_scene(rng, split, index), rng)
+
+
+def _captioned(scene: Scene, rng: np.random.Generator) -> Parts:
     text = caption(scene, rng)
     messages = [_user(0, pick(rng, CAPTION_PROMPTS)), _assistant(text)]
     return messages, [scene], {"kind": "caption", "truth": _truth(scene), "caption": text}

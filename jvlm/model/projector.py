@@ -1,4 +1,4 @@
-"""From patch features to the language model's width: pixel-shuffle, standardisation, a perceptron of one hidden layer.
+"""From patch features to image tokens: pixel-shuffle, standardisation, a perceptron of one hidden layer, RMS norm.
 
 Pixel-shuffle folds each `shuffle` × `shuffle` block of neighbouring patches into one token, so that an image
 costs the language model fewer tokens and keeps its detail in the channels.
@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from jvlm.model.config import ProjectorConfig, VisionConfig
 
-TOKEN_STD = 0.1  # about the size of a trained token embedding
-# A place must not outweigh what stands there: with both alike, looking up by content forms late or not (docs/log.md).
-POSITION_STD = 0.3 * TOKEN_STD
+# What stands in a cell is held at RMS 1, where no block's writing outgrows it, and the cell's place at 0.3 of that. Left
+# to grow by itself, content drowned the place in every cell that had any: nothing could be found (docs/log.md).
+POSITION_STD = 0.3
 LINEAR_GAIN = math.sqrt(3)  # makes good for torch's initial weights, which give a third of the variance
-GELU_RMS = 0.652  # of what GELU makes of a standard normal
 
 
 class Projector(nn.Module):
@@ -35,13 +34,14 @@ class Projector(nn.Module):
         self.gain = nn.Parameter(torch.ones(folded))
         self.hidden = nn.Linear(folded, 2 * language_size)
         self.output = nn.Linear(2 * language_size, language_size)
-        self.size = nn.Parameter(torch.full((language_size,), TOKEN_STD * LINEAR_GAIN / GELU_RMS))
+        self.size = nn.Parameter(torch.ones(language_size))
         # a convolutional tower hardly says where a feature stands, and rotary positions only say how far off
         self.position = nn.Parameter(torch.randn((vision.grid // config.shuffle) ** 2, language_size) * POSITION_STD)
 
     def forward(self, features: Tensor) -> Tensor:
         standard = (self.fold(features) - self.mean) * self.gain
-        return self.output(F.gelu(self.hidden(standard) * LINEAR_GAIN)) * self.size + self.position
+        content = self.output(F.gelu(self.hidden(standard) * LINEAR_GAIN))
+        return F.rms_norm(content, content.shape[-1:]) * self.size + self.position
 
     def fold(self, features: Tensor) -> Tensor:
         """``[N, grid², width]`` → ``[N, (grid / shuffle)², shuffle² · width]``: neighbouring patches side by side."""

@@ -24,6 +24,7 @@ TINY = ToyworldConfig(
     captions_val=6,
     captions_test=6,
     captions_compositional=6,
+    singles_train=6,
     attributes_train=6,
     look_ups_train=6,
     instruct_train=6,

@@ -118,6 +118,13 @@ def test_look_ups_ask_for_any_object_its_size_among_two_and_the_sign_once() -> N
     assert sign_turns == set(range(LOOK_UPS + 1))
 
 
+def test_singles_caption_one_object() -> None:
+    for index in range(60):
+        sample = make("singles_train", 5, index, 32)
+        assert len(sample.meta["truth"]) == 1
+        assert caption_is_exact(sample.messages[-1].text, sample.meta["truth"])
+
+
 def test_attributes_ask_for_a_colour_or_a_shape_and_never_for_a_place() -> None:
     for index in range(100):
         sample = make("attributes_train", 5, index, 32)
@@ -191,7 +198,8 @@ def has(text: str, truth: Sequence[Sequence[str]]) -> bool:
 
 def test_training_sets_never_show_or_name_a_held_out_pair_or_a_test_truth() -> None:
     tested = {canonical(make("captions_test", 1, index, 32).meta["truth"]) for index in range(150)}
-    names = ("captions_train", "attributes_train", "look_ups_train", "instruct_train", "vqa_train", "preference_pool")
+    looked_up = ("singles_train", "attributes_train", "look_ups_train")
+    names = ("captions_train", *looked_up, "instruct_train", "vqa_train", "preference_pool")
     for index in range(150):
         for name in names:
             sample = make(name, 1, index, 32)
