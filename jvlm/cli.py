@@ -221,17 +221,20 @@ def data_list(as_json: Json = False) -> None:
 def data_build(
     name: Annotated[str, typer.Argument(help='A known data set, or a JSONL of {"image", "text"} rows.')],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
+    source: Annotated[Path | None, typer.Option(help="The published files of a set that is converted.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of a generated set.")] = 7,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Build a data set: shards with an index and hashes."""
+    """Build a data set: shards with an index and hashes, or the records of an exam."""
     from jvlm.config import load_config
-    from jvlm.datasets import build_captions, build_named
+    from jvlm.datasets import build_captions, build_named, convert_named
     from jvlm.settings import DataStage
 
-    if name.endswith(".jsonl"):
-        counts = build_captions(Path(name), out)
+    if name.endswith(".jsonl") or source:
+        if overrides:
+            raise UsageError("this set has no settings", fix=f"leave out {' '.join(overrides)}")
+        counts = convert_named(name, source, out) if source else build_captions(Path(name), out)
         _print(counts, as_json)
         if counts["errors"]:
             raise typer.Exit(EXIT_ITEM_ERRORS)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,33 @@ def cards() -> dict[str, dict[str, Any]]:
 def build_named(
     name: str, out: Path, seed: int, settings: dict[str, Any], say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Build a known data set in `out`. Raises UsageError for an unknown name."""
+    """Build a generated data set in `out`. Raises UsageError for an unknown name, or one that is converted."""
+    card = _card(name)
     if name != "toyworld":
-        raise UsageError(f"no data set '{name}'", fix=f"known: {', '.join(cards())}; or give a .jsonl of captions")
+        raise UsageError(f"'{name}' is converted from published files", fix=f"give --source FOLDER: {card['layout']}")
     from jvlm_data.toyworld.build import ToyworldConfig, build
 
     return build(ToyworldConfig(seed=seed, **settings), out, say)
+
+
+def convert_named(name: str, source: Path, out: Path) -> dict[str, int]:
+    """Convert the published files of a known set in `source` to records in `out`; counts, among them `errors`.
+
+    What could not be used is recorded in ``out/errors.jsonl``. Raises UsageError for an unknown name, or one that is
+    generated; DataError when `source` does not hold the published layout.
+    """
+    _card(name)
+    if name == "toyworld":
+        raise UsageError("'toyworld' is generated, it has no source", fix="leave --source out")
+    convert: Callable[[Path, Path], dict[str, int]] = import_module(f"jvlm_data.{name}.convert").convert
+    return convert(source, out)
+
+
+def _card(name: str) -> dict[str, Any]:
+    known = cards()
+    if name not in known:
+        raise UsageError(f"no data set '{name}'", fix=f"known: {', '.join(known)}; or give a .jsonl of captions")
+    return known[name]
 
 
 def build_captions(rows: Path, out: Path) -> dict[str, int]:

@@ -149,6 +149,18 @@ def test_captions_with_bad_rows_are_built_and_the_exit_code_says_so(jvlm, tmp_pa
     assert "content differs" in json.loads(output)["faults"][0]
 
 
+def test_an_exam_is_converted_and_the_exit_code_tells_of_faults(jvlm, tmp_path):
+    row = {"id": "1", "exam": 58, "session": "am", "number": 1, "question": "どれか。", "choices": ["赤", "青"]}
+    row |= {"choice_images": None, "images": [], "answer": [2], "flags": []}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(row) + "\n{\n")
+    build = ["data", "build", "clinical_lab", "--out", tmp_path / "exam"]
+    code, output, _ = jvlm(*build, "--source", tmp_path, "--json")
+    assert code == EXIT_ITEM_ERRORS
+    assert json.loads(output) == {"items": 1, "images": 0, "errors": 1}
+    assert jvlm(*build)[0] == jvlm(*build, "--source", tmp_path, "text_bytes=5")[0] == EXIT_USAGE
+    assert jvlm(*build, "--source", tmp_path / "nowhere")[0] == EXIT_BAD_DATA
+
+
 def test_captioning_ask_and_export(jvlm, tmp_path, tokenizer, processor):
     from jvlm.model.directory import load_directory, save_vision_language_model
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from tiny import encoded_image
 
-from jvlm.datasets import build_captions, build_named, cards
+from jvlm.datasets import build_captions, build_named, cards, convert_named
 from jvlm.errors import DataError, UsageError
 from jvlm.files import read_json_lines
 from jvlm.images.shards import ShardReader, check_shards
@@ -113,3 +113,18 @@ def test_known_sets_have_cards_and_others_are_refused(tmp_path):
     assert "toyworld" in cards()
     with pytest.raises(UsageError, match=r"no data set 'coco'.*known: .*toyworld"):
         build_named("coco", tmp_path / "out", 0, {}, print)
+
+
+def test_a_published_set_is_converted_from_its_source(tmp_path):
+    (tmp_path / "in").mkdir()
+    row = {"id": "1", "exam": 58, "session": "am", "number": 1, "question": "どれか。", "choices": ["赤", "青"]}
+    row |= {"choice_images": None, "images": [], "answer": [2], "flags": []}
+    (tmp_path / "in" / "questions.jsonl").write_text(json.dumps(row) + "\n{\n")
+    counts = convert_named("clinical_lab", tmp_path / "in", tmp_path / "out")
+    assert counts == {"items": 1, "images": 0, "errors": 1}
+    with pytest.raises(UsageError, match="generated"):
+        convert_named("toyworld", tmp_path / "in", tmp_path / "out")
+    with pytest.raises(UsageError, match="no data set 'coco'"):
+        convert_named("coco", tmp_path / "in", tmp_path / "out")
+    with pytest.raises(UsageError, match=r"--source FOLDER: questions\.jsonl"):
+        build_named("clinical_lab", tmp_path / "out", 0, {}, print)

@@ -1,0 +1,1 @@
+"""The national exam for clinical laboratory technologists, with its pictures."""
