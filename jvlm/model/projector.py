@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from jvlm.model.config import ProjectorConfig, VisionConfig
 
-# What stands in a cell is held at RMS 1, where no block's writing outgrows it, and the cell's place at 0.3 of that. Left
-# to grow by itself, content drowned the place in every cell that had any: nothing could be found (docs/log.md).
+# What stands in a cell is held at RMS 1, where no block's writing outgrows it, and the cell's place at 0.3 of that.
+# Left to grow by itself, content drowned the place in every cell that had any: nothing could be found (docs/log.md).
 POSITION_STD = 0.3
 LINEAR_GAIN = math.sqrt(3)  # makes good for torch's initial weights, which give a third of the variance
 

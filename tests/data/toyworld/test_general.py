@@ -105,7 +105,8 @@ def test_look_ups_ask_for_any_object_its_size_among_two_and_the_sign_once() -> N
                 named.append(pairs[0])
                 assert answer_is_right("position", answer.text, where[pairs[0]])
             elif pairs:
-                assert len(pairs) == 2 and set(pairs) <= set(where)
+                assert len(pairs) == 2
+                assert set(pairs) <= set(where)
                 assert answer_value("comparison", answer.text) in (YES, NO)
                 sizes += 1
         assert signs == bool(index % 3)
