@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SEED, SIDE = 7, 32
 LANGUAGE = LanguageConfig(
-    hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, intermediate_size=48, max_length=320
+    hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, intermediate_size=48, max_length=400
 )
 VISION = VisionConfig(
     image_size=SIDE,

@@ -200,7 +200,7 @@ def test_bad_images_and_prompts_without_room_are_named(engine):
     with pytest.raises(DataError, match="not a readable"):
         engine.chat([b"not an image"], "色は。")
     endless = ask("endless", "長い話です。" * 300)
-    with pytest.raises(DataError, match="of 320 tokens") as caught:
+    with pytest.raises(DataError, match="of 400 tokens") as caught:
         engine.generate([endless])
     assert "endless" in str(caught.value)
 

@@ -40,7 +40,7 @@ def test_bits_per_character_equal_the_computation_by_hand(language, tokenizer, m
 
 
 def test_long_texts_are_scored_in_windows(language, tokenizer):
-    texts = [max(corpus_texts(60), key=len), "短い文。"]
+    texts = ["".join(corpus_texts(5)), "短い文。"]
     assert len(tokenizer.encode(texts[0])) > LANGUAGE.max_length
     expected = by_hand(language, Processor(tokenizer), texts, LANGUAGE.max_length)
     assert bits_per_character(language, Processor(tokenizer), texts) == pytest.approx(expected, rel=1e-5)

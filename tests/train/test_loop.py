@@ -37,7 +37,7 @@ def objective(tokenizer, processor, text_shards, instruct_shards):
         if kind == "text":
             model, data = make_language(tokenizer), TokenDocuments(text_shards, processor)
         else:
-            model, row_length = make_model(tokenizer), 320
+            model, row_length = make_model(tokenizer), 400
             data = ImageSamples(instruct_shards, processor, lambda *_: None)
             if parts:
                 train_only(model, parts)

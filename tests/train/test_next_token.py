@@ -19,8 +19,8 @@ def quiet(*_):
 
 
 def objective(model, processor, shards, rows=2):
-    packed = PackedRows(ImageSamples(shards, processor, quiet), 320, SEED, processor.pad)
-    return NextToken(model, packed, PackingConfig(row_length=320, rows=rows))
+    packed = PackedRows(ImageSamples(shards, processor, quiet), 400, SEED, processor.pad)
+    return NextToken(model, packed, PackingConfig(row_length=400, rows=rows))
 
 
 def loop(steps, **optimizer):
@@ -85,14 +85,14 @@ def test_training_learns_a_tiny_set_by_heart_and_needs_the_images(processor, mod
 
 
 def test_rows_must_divide_by_accumulation(processor, model, instruct_shards):
-    packed = PackedRows(ImageSamples(instruct_shards, processor, quiet), 320, SEED, processor.pad)
+    packed = PackedRows(ImageSamples(instruct_shards, processor, quiet), 400, SEED, processor.pad)
     with pytest.raises(UsageError, match=r"rows \(6\) must divide by accumulation \(4\)"):
-        NextToken(model, packed, PackingConfig(row_length=320, rows=6, accumulation=4))
+        NextToken(model, packed, PackingConfig(row_length=400, rows=6, accumulation=4))
 
 
 def test_micro_batches_cut_the_same_rows(processor, model, instruct_shards):
-    packed = PackedRows(ImageSamples(instruct_shards, processor, quiet), 320, SEED, processor.pad)
-    whole = NextToken(model, packed, PackingConfig(row_length=320, rows=4)).micro_batches(2)
-    parts = NextToken(model, packed, PackingConfig(row_length=320, rows=4, accumulation=4)).micro_batches(2)
+    packed = PackedRows(ImageSamples(instruct_shards, processor, quiet), 400, SEED, processor.pad)
+    whole = NextToken(model, packed, PackingConfig(row_length=400, rows=4)).micro_batches(2)
+    parts = NextToken(model, packed, PackingConfig(row_length=400, rows=4, accumulation=4)).micro_batches(2)
     assert torch.equal(whole[0].input_ids, torch.cat([part.input_ids for part in parts]))
     assert whole[0].sample_ids == [identity for part in parts for identity in part.sample_ids]

@@ -45,7 +45,7 @@ def batches_equal(ours, theirs):
 
 def test_a_batch_is_a_pure_function_of_its_row_numbers(mixture, processor):
     def rows():
-        return PackedRows(mixture(), 320, SEED, processor.pad)
+        return PackedRows(mixture(), 400, SEED, processor.pad)
 
     one = rows()
     wanted = [range(3 * step, 3 * step + 3) for step in range(12)]
@@ -55,7 +55,7 @@ def test_a_batch_is_a_pure_function_of_its_row_numbers(mixture, processor):
     for step in np.random.default_rng(0).permutation(12):
         batches_equal(again.batch(wanted[step]), in_order[step])
         batches_equal(rows().batch(wanted[step]), in_order[step])
-    other = PackedRows(mixture(), 320, SEED + 1, processor.pad)
+    other = PackedRows(mixture(), 400, SEED + 1, processor.pad)
     assert other.batch(wanted[0]).sample_ids != in_order[0].sample_ids
 
 
@@ -74,7 +74,7 @@ def epochs(rows, number):
 
 def test_every_sample_comes_once_an_epoch_in_another_order(mixture, processor):
     data = mixture()
-    first, second = epochs(PackedRows(data, 320, SEED, processor.pad), 2)
+    first, second = epochs(PackedRows(data, 400, SEED, processor.pad), 2)
     for pieces in (first, second):
         assert sorted(p.sample for p in pieces) == list(range(len(data.lengths)))
         assert all((p.start, p.stop) == (0, data.lengths[p.sample]) for p in pieces)
@@ -91,9 +91,9 @@ def test_every_token_of_documents_comes_once_an_epoch(text_shards, processor):
 
 def test_rows_hold_what_the_plan_says(mixture, processor):
     data = mixture()
-    rows = PackedRows(data, 320, SEED, processor.pad)
+    rows = PackedRows(data, 400, SEED, processor.pad)
     batch = rows.batch(range(4))
-    assert batch.input_ids.shape == (4, 320)
+    assert batch.input_ids.shape == (4, 400)
     at = 0
     for number in range(4):
         for piece in rows.row(number):
@@ -103,10 +103,10 @@ def test_rows_hold_what_the_plan_says(mixture, processor):
             assert batch.labels.flatten()[at:stop].tolist() == list(example.labels)
             assert batch.position_ids.flatten()[at:stop].tolist() == list(range(stop - at))
             at = stop
-        rest = (number + 1) * 320
+        rest = (number + 1) * 400
         assert (batch.labels.flatten()[at:rest] == IGNORED).all()
         at = rest
-    assert sum(batch.doc_lens) == 4 * 320
+    assert sum(batch.doc_lens) == 4 * 400
 
 
 def test_planned_lengths_are_true(mixture):
@@ -216,6 +216,6 @@ def test_a_bad_image_keeps_its_place_masked_and_recorded(tmp_path, processor):
 def test_no_data_and_a_row_too_short_are_errors(processor, instruct_shards, text_shards):
     images = ImageSamples(instruct_shards, processor, ignore)
     with pytest.raises(DataError, match="empty"):
-        PackedRows(Mixture([images], [0.001]), 320, SEED, processor.pad)
+        PackedRows(Mixture([images], [0.001]), 400, SEED, processor.pad)
     with pytest.raises(DataError, match="raise row_length"):
         PackedRows(images, int(images.lengths.max()) - 1, SEED, processor.pad).row(0)
