@@ -163,6 +163,8 @@ class PreferStage(Config):
     """Answers drawn for each image of the pool."""
     temperature: float = Field(1.0, gt=0)
     """Temperature they are drawn at."""
+    exact_chosen: bool = True
+    """Only pairs whose chosen answer is wholly right; otherwise the better of two wrong ones may be chosen."""
     beta: float = Field(0.1, gt=0)
     """Strength of the pull towards the reference model."""
     alpha: float = Field(1.0, ge=0)

@@ -28,7 +28,11 @@ def prefer(context: StageContext) -> dict[str, Any]:
         write_shards(_pairs(context, VisionLanguageModel(model, processor)), folder)
     pairs = ShardReader(folder)
     if len(pairs) == 0:
-        raise DataError("the model's answers gave no preference pair", where=folder, fix="raise temperature or samples")
+        raise DataError(
+            "the model's answers gave no preference pair",
+            where=folder,
+            fix="raise samples, or set exact_chosen: false to learn from the better of two wrong answers too",
+        )
     context.say(f"{len(pairs)} pairs from {config.samples} answers an image")
     reference_file = context.folder / "reference.json"
     if not reference_file.exists():
@@ -67,6 +71,8 @@ def _pairs(context: StageContext, model: VisionLanguageModel) -> Iterator[Sample
             ranked = judge.rank(texts, truth) if len(texts) > 1 else None
             if ranked is not None:
                 best, worst = ranked
+                if config.exact_chosen and not judge.caption_is_exact(texts[best], truth):
+                    continue
                 messages = [*sample.messages, Message("assistant", [texts[best]])]
                 yield Sample(sample.id, messages, sample.images, [Message("assistant", [texts[worst]])], sample.meta)
         if begin % (model.batch_size * 4) == 0:
