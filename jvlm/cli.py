@@ -60,6 +60,9 @@ def ask(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 96,
 ) -> None:
     """Ask a model about an image."""
+    import gc
+
+    gc.disable()  # one answer and the process ends: looking for garbage would take a sixth of the time
     import jvlm
 
     print(jvlm.load(model).chat([image], question, max_new_tokens=max_new_tokens))

@@ -1,5 +1,6 @@
 """The command line: quick to start, one line for a mistake, exit codes that can be relied on."""
 
+import gc
 import json
 import resource
 import subprocess
@@ -28,6 +29,8 @@ def jvlm(monkeypatch, capsys):
             cli.main()
         except SystemExit as error:
             code = error.code or 0
+        finally:
+            gc.enable()  # a command counts on its process to end
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
         return code, captured.out, captured.err
