@@ -1,12 +1,13 @@
 """Image-text retrieval over pools of distinct captions."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jvlm.errors import DataError
-from jvlm.eval.statistics import wilson_interval
+from jvlm.eval.statistics import DRAWS, wilson_interval
 
 
 def retrieval_r1(
@@ -66,3 +67,80 @@ def _hits(similarity: np.ndarray) -> int:
 def _normalised(features: np.ndarray) -> np.ndarray:
     features = np.asarray(features, dtype=np.float64)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def retrieval_within_source(
+    image_features: np.ndarray,
+    text_features: np.ndarray,
+    captions: Sequence[str],
+    sources: Sequence[str],
+    k: int = 10,
+    min_pairs: int = 50,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """R@k among the pairs of one source, over chance: in a mixed gallery, telling the sources apart looks like skill.
+
+    Equal captions of a source are one candidate. An image's query is right when its caption is among the k nearest;
+    a caption's, when one of its images is. Chance is exact for each query: k of the captions, or one less the odds that
+    k images drawn without looking hold none of the caption's own. Ties count as misses. Sources of fewer than
+    `min_pairs` pairs, or of no more than k captions, are listed in `left_out`.
+
+    Args:
+        image_features, text_features: ``[pairs, dim]``; row i of both belongs to captions[i] of sources[i].
+
+    Returns over_chance (the mean over sources of R@k / chance, both directions together) with a 95 % interval from
+    redrawing each source's images and captions, and per source n, captions, r_at_k, chance, over_chance.
+    Raises DataError when no source is large enough.
+    """
+    images, texts = _normalised(image_features), _normalised(text_features)
+    measured: dict[str, tuple[np.ndarray, np.ndarray, int]] = {}
+    left_out = {}
+    for source in sorted(set(sources)):
+        rows = [i for i, name in enumerate(sources) if name == source]
+        distinct = {captions[i]: i for i in reversed(rows)}
+        if len(rows) < min_pairs or len(distinct) <= k:
+            left_out[source] = len(rows)
+            continue
+        candidates = list(distinct.values())
+        place = {caption: column for column, caption in enumerate(distinct)}
+        own = np.zeros((len(rows), len(distinct)), dtype=bool)  # [images, captions]
+        own[np.arange(len(rows)), [place[captions[i]] for i in rows]] = True
+        similarity = images[rows] @ texts[candidates].T
+        hits = np.concatenate([_found(similarity, own, k), _found(similarity.T, own.T, k)])
+        odds = [k / len(distinct)] * len(rows) + [_chance_of_one(int(m), len(rows), k) for m in own.sum(axis=0)]
+        measured[source] = hits, np.array(odds), len(distinct)
+    if not measured:
+        raise DataError(f"no source has {min_pairs} pairs and more than {k} captions", fix="hold out more pairs")
+    generator = np.random.default_rng(seed)
+    redrawn = np.zeros(DRAWS)
+    for hits, odds, _ in measured.values():
+        drawn = generator.integers(0, len(hits), (DRAWS, len(hits)))
+        redrawn += hits[drawn].mean(axis=1) / odds.mean() / len(measured)
+    per_source = {
+        source: {
+            "n": len(hits),
+            "captions": distinct,
+            "r_at_k": float(hits.mean()),
+            "chance": float(odds.mean()),
+            "over_chance": float(hits.mean() / odds.mean()),
+        }
+        for source, (hits, odds, distinct) in measured.items()
+    }
+    return {
+        "k": k,
+        "over_chance": sum(score["over_chance"] for score in per_source.values()) / len(per_source),
+        "interval": [float(edge) for edge in np.percentile(redrawn, [2.5, 97.5])],
+        "sources": per_source,
+        "left_out": left_out,
+    }
+
+
+def _found(similarity: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:
+    """Per row whether its best own candidate is beaten, or met, by fewer than k candidates of others."""
+    best = np.where(own, similarity, -np.inf).max(axis=1, keepdims=True)
+    return ((similarity >= best) & ~own).sum(axis=1) < k
+
+
+def _chance_of_one(wanted: int, of: int, k: int) -> float:
+    """That k drawn without replacement hold at least one of `wanted`."""
+    return 1 - math.comb(of - wanted, k) / math.comb(of, k)
