@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,39 +94,6 @@ def question_start(text: str) -> int:
     """Where the sentence that asks begins: after the case, before a table that may follow. 0 when none asks."""
     asked = [found.start() for found in _ASKED.finditer(text)]
     return max(text.rfind("。", 0, asked[-1]), text.rfind("\n", 0, asked[-1])) + 1 if asked else 0
-
-
-def read_rows(path: Path, source: Path, faults: list[dict[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, row) of a JSONL file; what is no JSON object goes to `faults`. Places are relative to `source`."""
-    # bytes, cut at newlines alone: str.splitlines would cut JSON rows at U+2028 and U+0085 too
-    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        where = f"{path.relative_to(source)}:{number}"
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            faults.append({"where": where, "error": f"not a JSON line: {error}"})
-            continue
-        if isinstance(row, dict):
-            yield where, row
-        else:
-            faults.append({"where": where, "error": "not a JSON object"})
-
-
-def value(row: Mapping[str, Any], name: str, kind: type) -> Any:
-    """A field of a published row. Raises DataError when it is missing or of another type."""
-    if name not in row or not isinstance(row[name], kind):
-        raise DataError(f"field {name!r} is missing or no {kind.__name__}")
-    return row[name]
-
-
-def texts(row: Mapping[str, Any], name: str) -> list[str]:
-    """A field that is a list of texts. Raises DataError when it is not."""
-    found = value(row, name, list)
-    if not all(isinstance(text, str) for text in found):
-        raise DataError(f"field {name!r} holds something that is no text")
-    return list(found)
 
 
 def picture(path: Path) -> tuple[str, Path]:

@@ -15,12 +15,10 @@ from jvlm_data.exam_records import (
     finish,
     linked_cases,
     picture,
-    read_rows,
     select_count,
-    texts,
-    value,
     write_exam,
 )
+from jvlm_data.rows import read_rows, texts, value
 
 from jvlm.errors import DataError
 

@@ -18,12 +18,10 @@ from jvlm_data.exam_records import (
     fold,
     linked_cases,
     physician_points,
-    read_rows,
     select_count,
-    texts,
-    value,
     write_exam,
 )
+from jvlm_data.rows import read_rows, texts, value
 
 from jvlm.errors import DataError
 

@@ -24,10 +24,9 @@ from jvlm_data.exam_records import (
     picture,
     question_start,
     select_count,
-    texts,
-    value,
     write_exam,
 )
+from jvlm_data.rows import texts, value
 
 from jvlm.errors import DataError
 
