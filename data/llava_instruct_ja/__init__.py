@@ -1,0 +1,1 @@
+"""LLaVA-Instruct-150K-JA: Japanese conversations about COCO images."""

@@ -1,0 +1,1 @@
+"""ROCO: captioned figures of PubMed Central."""

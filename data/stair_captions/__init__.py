@@ -1,0 +1,1 @@
+"""STAIR Captions: Japanese captions of COCO images."""

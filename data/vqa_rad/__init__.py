@@ -1,0 +1,1 @@
+"""VQA-RAD: questions about radiological images."""
