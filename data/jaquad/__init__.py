@@ -1,0 +1,1 @@
+"""JaQuAD: questions about passages of the Japanese Wikipedia."""

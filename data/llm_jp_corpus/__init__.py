@@ -1,0 +1,1 @@
+"""LLM-jp Corpus: Japanese text for pretraining."""
