@@ -10,7 +10,7 @@ import typer
 from jvlm.errors import EXIT_FAILURE, EXIT_ITEM_ERRORS, JvlmError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, build, check.")
+data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, build, check.")
 text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
 app.add_typer(data_app, name="data")
@@ -220,6 +220,18 @@ def data_list(as_json: Json = False) -> None:
     _table(["name", "licence", "source"], [[n, str(c.get("licence")), str(c.get("source"))] for n, c in found.items()])
 
 
+@data_app.command(name="fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="A known data set.")],
+    out: Annotated[Path, typer.Option(help="The folder the published files are downloaded to.")],
+    as_json: Json = False,
+) -> None:
+    """Download the published files of a data set: licence shown first, hashes verified."""
+    from jvlm.datasets import fetch_named
+
+    _print(fetch_named(name, out, _quiet if as_json else _say), as_json)
+
+
 @data_app.command(name="build")
 def data_build(
     name: Annotated[str, typer.Argument(help='A known data set, or a JSONL of {"image", "text"} rows.')],
@@ -229,7 +241,7 @@ def data_build(
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Build a data set: shards with an index and hashes, or the records of an exam."""
+    """Build a data set: shards with an index and hashes, text, or the records of an exam."""
     from jvlm.config import load_config
     from jvlm.datasets import build_captions, build_named, convert_named
     from jvlm.settings import DataStage

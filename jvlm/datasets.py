@@ -1,4 +1,4 @@
-"""Data sets by name, and private folders, as image shards: `jvlm data list | build | check`."""
+"""Data sets by name, and private folders, as image shards and text: `jvlm data list | fetch | build | check`."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -10,6 +10,7 @@ import yaml
 
 from jvlm.assets import asset
 from jvlm.errors import DataError, UsageError
+from jvlm.fetch import fetch
 from jvlm.files import append_json_line
 from jvlm.images.load import load_image
 from jvlm.images.shards import write_shards
@@ -22,6 +23,11 @@ def cards() -> dict[str, dict[str, Any]]:
     for path in sorted(asset("data").glob("*/card.yaml")):
         found[path.parent.name] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return found
+
+
+def fetch_named(name: str, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Download the published files of a known set to `out`, see `jvlm.fetch`. Raises UsageError for an unknown name."""
+    return fetch(_card(name), out, say)
 
 
 def build_named(
@@ -37,7 +43,8 @@ def build_named(
 
 
 def convert_named(name: str, source: Path, out: Path) -> dict[str, int]:
-    """Convert the published files of a known set in `source` to records in `out`; counts, among them `errors`.
+    """Convert the published files of a known set in `source` to shards, text or exam records in `out`; counts, among
+    them `errors`.
 
     What could not be used is recorded in ``out/errors.jsonl``. Raises UsageError for an unknown name, or one that is
     generated; DataError when `source` does not hold the published layout.

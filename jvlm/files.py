@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jvlm.errors import DataError, JvlmError
 
@@ -28,21 +28,29 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_bytes(path: Path, data: bytes) -> str:
-    """Commit `data` to `path` atomically; returns its sha256. Nothing half-written is ever left under `path`."""
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Fill a file aside and commit it by rename. When the body raises, `path` is untouched and nothing is left."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise _disk_error(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> str:
+    """Commit `data` to `path` atomically; returns its sha256. Nothing half-written is ever left under `path`."""
+    with new_file(path) as file:
+        file.write(data)
     return sha256_bytes(data)
 
 

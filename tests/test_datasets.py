@@ -115,6 +115,15 @@ def test_known_sets_have_cards_and_others_are_refused(tmp_path):
         build_named("coco", tmp_path / "out", 0, {}, print)
 
 
+@pytest.mark.parametrize("name", sorted(set(cards()) - {"toyworld"}))
+def test_every_published_set_has_a_converter_that_says_what_it_wants(tmp_path, name):
+    assert name in cards()[name]["build"]
+    with pytest.raises(DataError) as caught:
+        convert_named(name, tmp_path, tmp_path / "out")
+    assert caught.value.fix
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_published_set_is_converted_from_its_source(tmp_path):
     (tmp_path / "in").mkdir()
     row = {"id": "1", "exam": 58, "session": "am", "number": 1, "question": "どれか。", "choices": ["赤", "青"]}

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
     0: ("errors", "files", "config", "assets", "sample", "process"),
-    1: ("text", "images"),
+    1: ("text", "images", "fetch"),
     2: ("model",),
     3: ("datasets", "train", "infer"),
     4: ("eval", "trace"),
