@@ -4,107 +4,21 @@ Only what the stages wrote is shown; a figure whose stage did not run is None, n
 """
 
 import base64
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jvlm import files
 from jvlm.errors import DataError
+from jvlm.eval.boards import as_number, board_of
 from jvlm.eval.ledger import FILE as SAMPLES
 from jvlm.eval.markup import MODELS, at
 from jvlm.eval.page import render
 from jvlm.eval.toy import thumbnail_name
 
-Headline = dict[str, float | None]
-
 STAGES = (
     "corpus", "tokenizer", "pretrain", "clip", "align", "instruct", "prefer", "medical", "eval", "caption"
 )  # fmt: skip
 _EXAMPLE_TASK, _EXAMPLE_ARM = "vqa_test", "image"
-_CLOSE = 1e-9  # 0.9 - 0.87 must count as 0.03
-
-# headline key → where it stands: stage, then keys of its metrics
-_SOURCES: dict[str, tuple[str, ...]] = {
-    "caption_exact_test": ("eval", "models", "medical", "captions_test", "exact", "value"),
-    "caption_exact_compositional": ("eval", "models", "medical", "captions_compositional", "exact", "value"),
-    "vqa_test": ("eval", "models", "medical", "vqa_test", "value"),
-    "vqa_removed_over_constant": ("eval", "models", "medical", "vqa_test", "removed", "over_constant"),
-    "retrieval_r1_of_100": ("clip", "retrieval", "r1"),
-    "bpc_model": ("pretrain", "bpc_model"),
-    "bpc_ngram": ("pretrain", "bpc_ngram"),
-    "exam_image_before": ("eval", "exam", "before", "exam_image", "image", "value"),
-    "exam_image_after": ("eval", "exam", "after", "exam_image", "image", "value"),
-    "exam_image_removed": ("eval", "exam", "after", "exam_image", "removed", "value"),
-    "exam_twohop_unseen": ("eval", "exam", "after", "exam_twohop", "image", "value"),
-    "hallucination_before": ("eval", "models", "instruct", "captions_test", "hallucination", "value"),
-    "hallucination_after": ("eval", "models", "prefer", "captions_test", "hallucination", "value"),
-    "dirt_recall": ("corpus", "dirt_recall"),
-    "clean_loss": ("corpus", "clean_loss"),
-}
-# headline key → first - second
-_DIFFERENCES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "vqa_forgetting": (
-        ("eval", "models", "prefer", "vqa_test", "value"),
-        ("eval", "models", "medical", "vqa_test", "value"),
-    ),
-    "caption_exact_drop_prefer": (
-        ("eval", "models", "instruct", "captions_test", "exact", "value"),
-        ("eval", "models", "prefer", "captions_test", "exact", "value"),
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a headline figure should reach; `bound` gives the limit, None when what it depends on is missing."""
-
-    text: str
-    sign: str
-    bound: Callable[[Headline], float | None]
-
-    def met(self, value: float | None, headline: Headline) -> bool | None:
-        bound = self.bound(headline)
-        if value is None or bound is None:
-            return None
-        if self.sign == "<":
-            return value < bound
-        return value >= bound - _CLOSE if self.sign == "≥" else value <= bound + _CLOSE
-
-
-def _fixed(sign: str, bound: float) -> Target:
-    return Target(f"{sign} {bound:g}", sign, lambda _: bound)
-
-
-def _two_thirds_of_before(headline: Headline) -> float | None:
-    before = headline["hallucination_before"]
-    return None if before is None else before * 2 / 3
-
-
-TARGETS: dict[str, Target] = {
-    "caption_exact_test": _fixed("≥", 0.70),
-    "caption_exact_compositional": _fixed("≥", 0.25),
-    "caption_exact_drop_prefer": _fixed("≤", 0.02),
-    "vqa_test": _fixed("≥", 0.85),
-    "vqa_removed_over_constant": _fixed("≤", 0.08),
-    "vqa_forgetting": _fixed("≤", 0.03),
-    "retrieval_r1_of_100": _fixed("≥", 0.50),
-    "bpc_model": Target("< bpc_ngram", "<", lambda headline: headline["bpc_ngram"]),
-    "exam_image_before": _fixed("≤", 0.35),
-    "exam_image_after": _fixed("≥", 0.70),
-    "exam_image_removed": _fixed("≤", 0.45),
-    "hallucination_after": Target("≤ 2/3 hallucination_before", "≤", _two_thirds_of_before),
-    "dirt_recall": _fixed("≥", 0.95),
-    "clean_loss": _fixed("≤", 0.01),
-}
-
-HEADLINE_KEYS = (
-    "caption_exact_test", "caption_exact_compositional", "caption_exact_drop_prefer", "vqa_test",
-    "vqa_removed_over_constant", "vqa_forgetting", "retrieval_r1_of_100", "bpc_model", "bpc_ngram",
-    "exam_image_before", "exam_image_after", "exam_image_removed", "exam_twohop_unseen", "hallucination_before",
-    "hallucination_after", "dirt_recall", "clean_loss", "seconds", "peak_gib",
-)  # fmt: skip
-
 
 def write_report(run: Path) -> dict[str, Any]:
     """Read what the run's stages wrote, write `report.json` and `report.html` beside them, return the report.
@@ -115,10 +29,11 @@ def write_report(run: Path) -> dict[str, Any]:
     stages = _read_stages(run)
     if not stages:
         raise DataError("no finished stage in the run", where=run, fix="run the recipe first")
-    headline = _headline(stages)
+    board = board_of(stages)
+    headline = board.headline(stages)
     targets = [
         {"name": name, "value": headline[name], "target": target.text, "met": target.met(headline[name], headline)}
-        for name, target in TARGETS.items()
+        for name, target in board.targets.items()
     ]
     report = {
         "name": run.resolve().name,
@@ -153,26 +68,6 @@ def _read_stages(run: Path) -> dict[str, Any]:
     return {name: done[name] for name in ordered}
 
 
-def _headline(stages: dict[str, Any]) -> Headline:
-    values: Headline = {name: _metric(stages, path) for name, path in _SOURCES.items()}
-    for name, (first, second) in _DIFFERENCES.items():
-        a, b = _metric(stages, first), _metric(stages, second)
-        values[name] = None if a is None or b is None else a - b
-    seconds = [s for stage in stages.values() if (s := _number(at(stage, "seconds"))) is not None]
-    peaks = [p for stage in stages.values() if (p := _number(at(stage, "peak_gib"))) is not None]
-    values |= {"seconds": sum(seconds) if seconds else None, "peak_gib": max(peaks, default=None)}
-    return {name: values[name] for name in HEADLINE_KEYS}
-
-
-def _metric(stages: dict[str, Any], path: tuple[str, ...]) -> float | None:
-    stage, *keys = path
-    return _number(at(stages, stage, "metrics", *keys))
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
 def _curves(run: Path, stages: list[str]) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """Per training stage or phase the (step, value) series of its losses; of a step written twice the later counts."""
     curves = {}
@@ -183,7 +78,7 @@ def _curves(run: Path, stages: list[str]) -> dict[str, dict[str, list[tuple[floa
         series: dict[str, list[tuple[float, float]]] = {}
         for step in sorted(records):
             for key, value in records[step].items():
-                if key.endswith("loss") and (number := _number(value)) is not None:
+                if key.endswith("loss") and (number := as_number(value)) is not None:
                     series.setdefault(key, []).append((float(step), number))
         if series:
             curves[stage] = series

@@ -1,6 +1,7 @@
 """Image-text retrieval over pools of distinct captions."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,7 +89,7 @@ def retrieval_within_source(
     Args:
         image_features, text_features: ``[pairs, dim]``; row i of both belongs to captions[i] of sources[i].
 
-    Returns over_chance (the mean over sources of R@k / chance, both directions together) with a 95 % interval from
+    Returns source_only_over_chance, over_chance (the mean over sources of R@k / chance, both directions together) with a 95 % interval from
     redrawing each source's images and captions, and per source n, captions, r_at_k, chance, over_chance.
     Raises DataError when no source is large enough.
     """
@@ -128,11 +129,22 @@ def retrieval_within_source(
     }
     return {
         "k": k,
+        "source_only_over_chance": source_only_over_chance(sources, k),
         "over_chance": sum(score["over_chance"] for score in per_source.values()) / len(per_source),
         "interval": [float(edge) for edge in np.percentile(redrawn, [2.5, 97.5])],
         "sources": per_source,
         "left_out": left_out,
     }
+
+
+def source_only_over_chance(sources: Sequence[str], k: int = 10) -> float:
+    """What a guesser who knows each pair's source and nothing else reaches in one gallery of all, R@k over chance.
+
+    It draws k candidates of the query's own source: right in k / (pairs of the source) of the cases.
+    """
+    sizes = Counter(sources)
+    reached = sum(size * min(1.0, k / size) for size in sizes.values()) / len(sources)
+    return reached / min(1.0, k / len(sources))
 
 
 def _found(similarity: np.ndarray, own: np.ndarray, k: int) -> np.ndarray:

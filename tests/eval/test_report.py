@@ -12,10 +12,17 @@ from PIL import Image
 from jvlm.errors import DataError
 from jvlm.eval.audits import image_removal_audit
 from jvlm.eval.exam import score_exam
-from jvlm.eval.report import HEADLINE_KEYS, headline_table, write_report
+from jvlm.eval.report import headline_table, write_report
 from jvlm.eval.statistics import accuracy
 
 HOSTILE = '</p><script>alert(1)</script><img src=x onerror="alert(2)">&amp;'
+
+TOY_KEYS = (
+    "caption_exact_test", "caption_exact_compositional", "caption_exact_drop_prefer", "vqa_test",
+    "vqa_removed_over_constant", "vqa_forgetting", "retrieval_r1_of_100", "bpc_model", "bpc_ngram",
+    "exam_image_before", "exam_image_after", "exam_image_removed", "exam_twohop_unseen", "hallucination_before",
+    "hallucination_after", "dirt_recall", "clean_loss", "seconds", "peak_gib",
+)  # fmt: skip
 
 
 def score(right: int, n: int, chance: float | None = None, constant: float | None = None) -> dict[str, Any]:
@@ -168,7 +175,7 @@ def test_every_headline_figure_is_found(run: Path) -> None:
         "seconds": sum(10 + i for i in range(8)),
         "peak_gib": pytest.approx(1.2),
     }
-    assert tuple(headline) == HEADLINE_KEYS
+    assert tuple(headline) == TOY_KEYS
     assert all(row["met"] for row in report["targets"])
     assert json.loads((run / "report.json").read_text())["headline"] == headline
 
@@ -188,7 +195,7 @@ def test_targets_not_met_and_the_terminal_table(run: Path) -> None:
     assert table["bpc_model"][1:] == ("< bpc_ngram", False)  # equal is not below
     assert table["bpc_ngram"][1:] == ("", None)
     assert table["seconds"][2] is None
-    assert list(table) == list(HEADLINE_KEYS)
+    assert list(table) == list(TOY_KEYS)
     assert "未達 not met" in (run / "report.html").read_text()
 
 

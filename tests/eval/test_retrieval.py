@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jvlm.errors import DataError
-from jvlm.eval.retrieval import retrieval_within_source
+from jvlm.eval.retrieval import retrieval_within_source, source_only_over_chance
 
 RNG = np.random.default_rng(0)
 
@@ -57,3 +57,10 @@ def test_constant_features_find_nothing_and_small_sources_are_left_out():
     repeated = ["同じ"] * 60
     with pytest.raises(DataError, match="no source has 50 pairs"):
         retrieval_within_source(images[:60], images[:60], repeated, ["s"] * 60)
+
+
+def test_the_source_alone_by_hand():
+    """Two sources of 20 and 80 pairs: 10 of 20 and 10 of 80, where chance is 10 of 100."""
+    assert source_only_over_chance(["a"] * 20 + ["b"] * 80) == pytest.approx((0.2 * 0.5 + 0.8 * 0.125) / 0.1)
+    assert source_only_over_chance(["a"] * 50) == 1.0
+    assert source_only_over_chance(["a"] * 5 + ["b"] * 45) == pytest.approx((0.1 * 1 + 0.9 * 10 / 45) / 0.2)

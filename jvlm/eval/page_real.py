@@ -1,0 +1,77 @@
+"""The report page's sections of a run on real data, each figure beside what needs no learning."""
+
+from typing import Any
+
+from jvlm.eval.charts import interval_bars
+from jvlm.eval.markup import NONE, at, both, esc, section, show, table
+
+_ARMS = (
+    ("image", "その画像", "its image"),
+    ("other_image", "別の画像", "another image"),
+    ("removed", "画像なし", "image removed"),
+)
+_KINDS = {
+    "naming": ("見たことのない食品写真の名前", "naming grocery photos never seen"),
+    "count_white": ("白血球の数", "counting white blood cells"),
+    "count_red": ("赤血球の数", "counting red blood cells"),
+    "CLOSED": ("放射線画像の質問（はい・いいえ等）", "radiology questions, closed"),
+    "OPEN": ("放射線画像の質問（自由）", "radiology questions, open"),
+}
+
+
+def pictures_section(models: Any) -> str:
+    """Short questions about pictures, per kind: with its image, with another, with none."""
+    body = ""
+    last = next((name for name in ("medical", "prefer", "instruct") if at(models, name, "pictures")), None)
+    for kinds in (at(models, last, "pictures") or {}).values() if last else ():
+        for kind, scores in kinds.items():
+            japanese, english = _KINDS.get(kind, (kind, kind))
+            rows = [
+                (f"{ja} {en}", score["value"], score["interval"], score["best_constant"])
+                for arm, ja, en in _ARMS
+                if (score := at(scores, arm)) is not None and score["value"] is not None
+            ]
+            first = at(scores, "image") or {}
+            note = f"n = {first.get('n')}, 答えの種類 answers: {scores['answers']}, "
+            note += f"定数解 constant: {esc(scores['constant'])} ({show(at(first, 'best_constant'), '%')})"
+            body += f"<h3>{both(japanese, english)}</h3>{interval_bars(rows)}<p class='note'>{note}</p>"
+    note = "縦線は、画像を見ずに同じ答えを返す最良の解。 The tick is the best answer that looks at nothing."
+    return section("写真を見て答える", "Questions about pictures", body, note if body else "")
+
+
+def text_section(pretrain: Any, models: Any) -> str:
+    """Bits per character on text never seen, beside the n-gram, and through the stages."""
+    rows = [
+        [both("言語モデル", "language model, after pretraining"), both("一般", "general"), _bits(pretrain, "bpc_model")],
+        [both("5-gram（Kneser-Ney）", "on the same characters"), both("一般", "general"), _bits(pretrain, "bpc_ngram")],
+    ]
+    for name, japanese, english in (("instruct", "医療学習前", "before medical"), ("medical", "医療学習後", "after")):
+        for key, ja, en in (("general", "一般", "general"), ("exam", "国家試験の問題文", "exam questions")):
+            rows.append([both(japanese, english), both(ja, en), _bits(at(models, name, "bpc"), key)])
+    note = "少ないほどよく予測できる。どの文章も学習に使っていない。 Lower is better; none of these texts was trained on."
+    return section("見たことのない文章", "Text never seen", table([], rows), note)
+
+
+def _bits(data: Any, key: str) -> str:
+    return show(at(data, key), "bits") if at(data, key) is not None else NONE
+
+
+def within_source_section(retrieval: Any) -> str:
+    """Retrieval among the pairs of one source, over chance."""
+    sources = at(retrieval, "sources") or {}
+    rows = [
+        [esc(name), esc(s["n"]), esc(s["captions"]), show(s["r_at_k"], "%"), show(s["chance"], "%"), f"{s['over_chance']:.2f} ×"]
+        for name, s in sources.items()
+    ]
+    head = [both("出典", "source"), both("問い", "queries"), both("説明文", "captions"), f"R@{esc(at(retrieval, 'k'))}"]
+    head += [both("偶然", "chance"), both("偶然の何倍", "over chance")]
+    if not rows:
+        return section("出典の中での検索", "Retrieval within one source", "")
+    low, high = retrieval["interval"]
+    mixed = retrieval["source_only_over_chance"]
+    note = (
+        f"平均 {retrieval['over_chance']:.2f} 倍（95 %区間 {low:.2f} – {high:.2f}）。 Mean over sources, 95 % interval. "
+        f"全出典を混ぜると、出典を当てるだけで {mixed:.1f} 倍になるので、混ぜた数字は使わない。 "
+        f"In a mixed gallery, knowing the source alone gives {mixed:.1f} ×: such a figure would prove nothing."
+    )
+    return section("出典の中での検索", "Retrieval within one source", table(head, rows, "wide"), note)
