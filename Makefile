@@ -6,10 +6,11 @@ STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint app clean distclean
+.PHONY: help install demo real test lint app clean distclean
 
 help:
 	@echo 'make demo       run the whole recipe on the embedded world: $(RUN)/report.html'
+	@echo 'make real data_root=FOLDER   the same recipe on real data: runs/real-small/report.html'
 	@echo 'make app        open the image Q&A page on the model of the demo'
 	@echo 'make test       lint, types, tests with coverage'
 	@echo 'make lint       lint and types alone'
@@ -29,6 +30,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(VENV)/bin/jvlm run configs/demo.yaml
+
+data_root ?= $(JVLM_DATA_ROOT)
+real: $(STAMP)
+	@test -d '$(data_root)' || { echo 'no folder of data: make real data_root=FOLDER, or set JVLM_DATA_ROOT; it holds' \
+		'text/, en_text/, medical_text/, images/, medical_images/, evals/ (see data/real/card.yaml)' >&2; exit 1; }
+	$(VENV)/bin/jvlm run configs/real-small.yaml stages.data.root='$(abspath $(data_root))'
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -23,10 +23,10 @@ from jvlm.errors import EXIT_FAILURE, JvlmError, UsageError
 from jvlm.files import lock, new_folder, read_json, verify_folder, write_text
 from jvlm.settings import (
     AlignStage,
+    AnyDataStage,
     CaptionStage,
     ClipStage,
     CorpusStage,
-    DataStage,
     EvalStage,
     PhasedStage,
     PreferStage,
@@ -58,7 +58,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "align": ("pretrain", "clip"),
     "instruct": ("align",),
     "prefer": ("instruct",),
-    "medical": ("prefer",),
+    "medical": ("instruct",),
     "eval": ("medical",),
     "caption": ("medical",),
     "report": (),
@@ -70,7 +70,7 @@ MODEL_STAGES = ("medical", "prefer", "instruct", "align")
 class Stages(Config):
     """The stages of a recipe. One that is left out is not run; those that build on it must be left out too."""
 
-    data: DataStage | None = None
+    data: AnyDataStage | None = None
     """Builds or finds the raw data."""
     corpus: CorpusStage | None = None
     """Cleans, deduplicates and mixes text."""

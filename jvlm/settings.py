@@ -1,20 +1,25 @@
 """Settings of each stage of a recipe: what a user can write under `stages:` in its YAML file."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from jvlm.config import Config
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
 from jvlm.text.corpus import CorpusConfig, CorpusInput
 from jvlm.train.config import LoopConfig, PackingConfig
 
+ROOT_VARIABLE = "JVLM_DATA_ROOT"
 Part = Literal["tower", "projector", "language"]
 
 
 class DataStage(Config):
     """The embedded toy world, generated."""
 
+    set: Literal["toyworld"] = "toyworld"
+    """What the recipe is made of: the embedded world, or `real`, a folder of real data."""
     image_size: int = Field(64, ge=32, le=336)
     """Side of the images, in pixels."""
     text_bytes: int = Field(3_000_000, ge=10_000)
@@ -57,6 +62,39 @@ class DataStage(Config):
     """Loose image files for the captioning job."""
     workers: int = Field(2, ge=1)
     """Processes that draw; the bytes do not depend on it."""
+
+
+class RealDataStage(Config):
+    """Real text, pictures and exams from a folder."""
+
+    set: Literal["real"]
+    """Marks these settings as those of real data."""
+    root: Path = Field(default_factory=lambda: Path(os.environ.get(ROOT_VARIABLE, "")), validate_default=True)
+    """The folder of text/, en_text/, medical_text/, images/, medical_images/, evals/; default: JVLM_DATA_ROOT."""
+    source_chars: int = Field(500_000, ge=1_000)
+    """Characters taken of each Japanese source of text, at most."""
+    english_chars: int = Field(200_000, ge=1_000)
+    """Characters taken of each English source, at most."""
+    medical_chars: int = Field(500_000, ge=1_000)
+    """Characters taken of each medical source, at most."""
+
+    @field_validator("root")
+    @classmethod
+    def _is_given(cls, root: Path) -> Path:
+        if root == Path():
+            raise ValueError(f"no folder of data: set stages.data.root or the variable {ROOT_VARIABLE}")
+        return root
+
+
+def _data_set(settings: object) -> str:
+    found = settings.get("set", "toyworld") if isinstance(settings, dict) else getattr(settings, "set", "toyworld")
+    return found if isinstance(found, str) else "toyworld"
+
+
+AnyDataStage = Annotated[
+    Annotated[DataStage, Tag("toyworld")] | Annotated[RealDataStage, Tag("real")], Discriminator(_data_set)
+]
+"""The data stage of a recipe, told apart by `set`."""
 
 
 class CorpusStage(CorpusConfig):

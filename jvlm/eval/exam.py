@@ -45,7 +45,7 @@ class ExamSheet:
     all: Tally = field(default_factory=Tally)
     required: Tally = field(default_factory=Tally)
     general: Tally = field(default_factory=Tally)
-    cutoff: float = 0.0
+    cutoff: Fraction = Fraction(0)
     taboo_count: int = 0
     taboo_items: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
@@ -62,7 +62,8 @@ class ExamSheet:
 
     @property
     def general_passed(self) -> bool:
-        return self.general.points >= Fraction(str(self.cutoff)) * self.general.total
+        """At least the passing mark, compared as whole numbers: exactly the mark is enough."""
+        return self.general.points >= self.cutoff * self.general.total
 
     @property
     def taboo_passed(self) -> bool:
@@ -76,6 +77,7 @@ class ExamSheet:
         """JSON form; shares are fractions 0 to 1, None where no point was to be won."""
         record = asdict(self)
         del record["correct"], record["all"]
+        record["cutoff"] = float(self.cutoff)
         record |= {"points": self.all.points, "total": self.all.total, "n": self.all.n, "n_correct": self.all.correct}
         record |= {"required_share": self.required.share, "general_share": self.general.share, "share": self.all.share}
         record |= {
@@ -84,19 +86,21 @@ class ExamSheet:
         return record
 
 
-def score_exam(items: Sequence[ExamItem], answers: Mapping[str, list[str] | None], cutoff: float) -> ExamSheet:
+def score_exam(
+    items: Sequence[ExamItem], answers: Mapping[str, list[str] | None], cutoff: float | Fraction
+) -> ExamSheet:
     """Score one examinee.
 
     Args:
         answers: per item id the labels marked (or one number as text); None = could not be read as an answer.
-        cutoff: the share of the general points needed, 0 to 1.
+        cutoff: the share of the general points needed, 0 to 1; a published mark (208 of 299 points) is a Fraction.
 
     Raises DataError for answers to items that are not on the paper.
     """
     unknown = sorted(set(answers) - {item.id for item in items})
     if unknown:
         raise DataError(f"answers to items not on the paper, such as {unknown[0]!r}")
-    sheet = ExamSheet(cutoff=cutoff)
+    sheet = ExamSheet(cutoff=Fraction(str(cutoff)))  # 0.6 is meant as three fifths, not as the nearest float
     for item in items:
         answer = answers.get(item.id)
         sheet.unanswered += item.id not in answers
@@ -108,7 +112,7 @@ def score_exam(items: Sequence[ExamItem], answers: Mapping[str, list[str] | None
             continue
         if set(answer or []) & set(item.kinki):
             sheet.taboo_items.append(item.id)
-        image = "image" if item.images else "text"
+        image = "image" if item.images else "image_missing" if "image_missing" in item.tags else "text"
         tallies = [sheet.all, sheet.required if item.required else sheet.general]
         tallies += [sheet.by_section.setdefault(item.section, Tally())]
         tallies += [sheet.by_kind.setdefault(kind, Tally()) for kind in (item.answer_type, image)]

@@ -42,13 +42,17 @@ def pictures_section(models: Any) -> str:
 def text_section(pretrain: Any, models: Any) -> str:
     """Bits per character on text never seen, beside the n-gram, and through the stages."""
     rows = [
-        [both("言語モデル", "language model, after pretraining"), both("一般", "general"), _bits(pretrain, "bpc_model")],
+        [
+            both("言語モデル", "model, pretrained"),
+            both("一般", "general"),
+            _bits(pretrain, "bpc_model"),
+        ],
         [both("5-gram（Kneser-Ney）", "on the same characters"), both("一般", "general"), _bits(pretrain, "bpc_ngram")],
     ]
     for name, japanese, english in (("instruct", "医療学習前", "before medical"), ("medical", "医療学習後", "after")):
         for key, ja, en in (("general", "一般", "general"), ("exam", "国家試験の問題文", "exam questions")):
             rows.append([both(japanese, english), both(ja, en), _bits(at(models, name, "bpc"), key)])
-    note = "少ないほどよく予測できる。どの文章も学習に使っていない。 Lower is better; none of these texts was trained on."
+    note = "少ないほどよい。どの文章も学習に使っていない。 Lower is better; none of these texts was trained on."
     return section("見たことのない文章", "Text never seen", table([], rows), note)
 
 
@@ -60,7 +64,14 @@ def within_source_section(retrieval: Any) -> str:
     """Retrieval among the pairs of one source, over chance."""
     sources = at(retrieval, "sources") or {}
     rows = [
-        [esc(name), esc(s["n"]), esc(s["captions"]), show(s["r_at_k"], "%"), show(s["chance"], "%"), f"{s['over_chance']:.2f} ×"]
+        [
+            esc(name),
+            esc(s["n"]),
+            esc(s["captions"]),
+            show(s["r_at_k"], "%"),
+            show(s["chance"], "%"),
+            f"{s['over_chance']:.2f} ×",
+        ]
         for name, s in sources.items()
     ]
     head = [both("出典", "source"), both("問い", "queries"), both("説明文", "captions"), f"R@{esc(at(retrieval, 'k'))}"]
@@ -70,7 +81,7 @@ def within_source_section(retrieval: Any) -> str:
     low, high = retrieval["interval"]
     mixed = retrieval["source_only_over_chance"]
     note = (
-        f"平均 {retrieval['over_chance']:.2f} 倍（95 %区間 {low:.2f} – {high:.2f}）。 Mean over sources, 95 % interval. "
+        f"平均 {retrieval['over_chance']:.2f} 倍（95 %区間 {low:.2f} – {high:.2f}）。 Mean over sources. "
         f"全出典を混ぜると、出典を当てるだけで {mixed:.1f} 倍になるので、混ぜた数字は使わない。 "
         f"In a mixed gallery, knowing the source alone gives {mixed:.1f} ×: such a figure would prove nothing."
     )

@@ -4,7 +4,6 @@ Naming and counting what is on pictures never seen, text never seen in bits per 
 size the exams sit near chance, and the report says so with intervals.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from jvlm.errors import DataError
@@ -15,6 +14,7 @@ from jvlm.files import read_json_lines
 from jvlm.infer.generate import VisionLanguageModel
 from jvlm.infer.likelihood import bits_per_character
 
+EXAMS = ("igakuqa119", "clinical_lab")
 PICTURES = ("naming_test", "counting_test", "vqa_rad_test")
 
 
@@ -46,8 +46,8 @@ def exam_stems(folder: Path) -> list[str]:
     """
     stems: list[str] = []
     for path in sorted(folder.glob("*/items.jsonl")):
-        if path.parent.name not in GENERAL_EXAMS:
+        if path.parent.name in EXAMS:
             stems += [item.shared_text + item.stem for item in load_items(path) if item.stem.strip()]
     if not stems:
-        raise DataError("no exam question", where=folder, fix="build an exam: `jvlm data build NAME --source … --out …`")
+        raise DataError("no exam question", where=folder, fix="build one: `jvlm data build NAME --source … --out …`")
     return list(dict.fromkeys(stems))

@@ -20,6 +20,7 @@ STAGES = (
 )  # fmt: skip
 _EXAMPLE_TASK, _EXAMPLE_ARM = "vqa_test", "image"
 
+
 def write_report(run: Path) -> dict[str, Any]:
     """Read what the run's stages wrote, write `report.json` and `report.html` beside them, return the report.
 

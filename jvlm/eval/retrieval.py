@@ -89,8 +89,8 @@ def retrieval_within_source(
     Args:
         image_features, text_features: ``[pairs, dim]``; row i of both belongs to captions[i] of sources[i].
 
-    Returns source_only_over_chance, over_chance (the mean over sources of R@k / chance, both directions together) with a 95 % interval from
-    redrawing each source's images and captions, and per source n, captions, r_at_k, chance, over_chance.
+    Returns source_only_over_chance, over_chance (the mean over sources of R@k / chance, both directions together) with
+    a 95 % interval from redrawing each source's queries, and per source n, captions, r_at_k, chance, over_chance.
     Raises DataError when no source is large enough.
     """
     images, texts = _normalised(image_features), _normalised(text_features)

@@ -6,7 +6,7 @@ changed scorer needs no new inference and an interrupted evaluation asks only wh
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -19,12 +19,12 @@ from jvlm.config import Config, load_config
 from jvlm.errors import DataError
 from jvlm.eval import requests
 from jvlm.eval.audits import image_removal_audit
-from jvlm.eval.baselines import best_constant, best_constant_marks, chance, exam_chance
-from jvlm.eval.exam import choose, is_correct, score_exam
-from jvlm.eval.items import ExamItem, exam_answer, exam_sample, load_items
+from jvlm.eval.baselines import best_constant, chance
+from jvlm.eval.exam import is_correct, score_exam
+from jvlm.eval.exam_task import ask_exam, read_marks, score_marks
+from jvlm.eval.items import ExamItem, exam_sample, load_items
 from jvlm.eval.ledger import Ledger, Record
 from jvlm.eval.parsing import VERSION as PARSER
-from jvlm.eval.parsing import parse_answer
 from jvlm.eval.statistics import accuracy, macro_interval
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
@@ -102,9 +102,22 @@ def evaluate_exam(model: Model, folder: Path, config: ToyConfig, out: Path, *, n
     result: Record = {"model": name, "version": config.version, "parser": PARSER}
     for task in (task for task in config.tasks if task.part == "exam"):
         items = _read_items(Path(folder) / task.set, task)
-        said = {arm: _ask_exam(model, items, task, arm, out, name) for arm in task.arms}
-        marks = {arm: [_marks(item, r) for item, r in zip(items, said[arm], strict=True)] for arm in task.arms}
-        scores: Record = {arm: _score_marks(items, marks[arm], config.seed) for arm in task.arms}
+        said = {
+            arm: ask_exam(
+                model,
+                items,
+                [_question(exam_sample(item), task, arm) for item in items],
+                out,
+                name=name,
+                task=task.name,
+                arm=arm,
+                max_new_tokens=task.max_new_tokens,
+                written=task.request == "generate",
+            )
+            for arm in task.arms
+        }
+        marks = {arm: [read_marks(item, r) for item, r in zip(items, said[arm], strict=True)] for arm in task.arms}
+        scores: Record = {arm: score_marks(items, marks[arm], config.seed) for arm in task.arms}
         if task.scorer == "exam_paper":
             answers = {item.id: answer for item, (answer, _) in zip(items, marks["image"], strict=True)}
             scores["sheet"] = score_exam(items, answers, config.cutoff).to_record()
@@ -248,60 +261,6 @@ def _read_items(path: Path, task: Task) -> list[ExamItem]:
     if not items:
         raise DataError(f"no item for the task {task.name}", where=path)
     return items[: task.limit]
-
-
-def _ask_exam(model: Model, items: list[ExamItem], task: Task, arm: Arm, out: Path, name: str) -> list[Record]:
-    questions = [_question(exam_sample(item), task, arm) for item in items]
-    generated = [task.request == "generate" or item.answer_type == "numeric" for item in items]
-    settings = [_settings(task) if written else "choices" for written in generated]
-    ledger = Ledger(out, name, task.name, arm, questions, settings)
-    numbers = [i for i in ledger.missing if generated[i]]
-    choices = sorted(set(ledger.missing) - set(numbers))
-    texts = [[option.text for option in items[i].options] for i in choices]
-    position = iter(choices)
-    for batch in requests.choice_log_likelihoods(model, [questions[i] for i in choices], texts):
-        for scores in batch:
-            i = next(position)
-            answer, tied = choose(scores, items[i].labels, items[i].n_select)
-            chosen = "、".join(option.text for option in items[i].options if option.label in answer)
-            ledger.add(i, {"scores": scores, "output": chosen, "tied": tied} | _exam_verdict(items[i], answer))
-    position = iter(numbers)
-    for generations in requests.generate(model, [questions[i] for i in numbers], task.max_new_tokens):
-        for generation in generations:
-            i = next(position)
-            said = {"output": generation.text, "finish_reason": generation.finish_reason}
-            ledger.add(i, said | _exam_verdict(items[i], parse_answer(generation.text, items[i])))
-    return ledger.records
-
-
-def _exam_verdict(item: ExamItem, answer: list[str] | None) -> Record:
-    return {
-        "kind": item.answer_type,
-        "gold": exam_answer(item),
-        "answer": answer,
-        "correct": is_correct(item, answer),
-    }
-
-
-def _marks(item: ExamItem, record: Record) -> tuple[list[str] | None, bool]:
-    """The marks read from a record, and whether a tie was broken."""
-    if "scores" in record:
-        return choose(record["scores"], item.labels, item.n_select)
-    return parse_answer(record["output"], item), False
-
-
-def _score_marks(items: list[ExamItem], marks: Sequence[tuple[list[str] | None, bool]], seed: int) -> Record:
-    """Accuracy without the items removed for everybody; unreadable answers are wrong, and counted."""
-    counted = [
-        (item, answer, tied) for item, (answer, tied) in zip(items, marks, strict=True) if item.excluded != "all"
-    ]
-    kept = [item for item, _, _ in counted]
-    constants, best = best_constant_marks(kept)
-    right = [is_correct(item, answer) for item, answer, _ in counted]
-    groups = [item.group_id for item in kept]
-    score = accuracy(right, chance=exam_chance(kept), best_constant=best, groups=groups, seed=seed)
-    failures, ties = sum(answer is None for _, answer, _ in counted), sum(tied for _, _, tied in counted)
-    return {**score, "constant": constants, "parse_failures": failures, "ties": ties}
 
 
 def thumbnail_name(sample_id: str) -> str:

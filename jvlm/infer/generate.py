@@ -39,6 +39,16 @@ class VisionLanguageModel:
         message = Message("user", [*range(len(refs)), question])
         return self.generate([Sample("chat", [message], refs)], max_new_tokens=max_new_tokens)[0].text
 
+    def check(self, sample: Sample, answers: Sequence[str]) -> None:
+        """Raises DataError when prompt and longest answer do not fit the window, or an image cannot be read."""
+        prompt = len(self.processor.encode(sample.messages, generation_prompt=True).ids)
+        longest = max(len(self.processor.tokenizer.encode(answer)) for answer in answers) + 1
+        limit = self.model.language.config.max_position_embeddings
+        if prompt + longest > limit:
+            raise DataError(f"prompt and answer take {prompt + longest} of {limit} tokens", where=sample.id)
+        for image in sample.images:
+            load_image(image)
+
     @torch.inference_mode()
     def generate(
         self, samples: Sequence[Sample], *, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0

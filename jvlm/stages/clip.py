@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jvlm.eval.retrieval import retrieval_r1
+from jvlm.eval.retrieval import retrieval_r1, retrieval_within_source
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.config import VisionConfig
@@ -39,8 +39,15 @@ def clip(context: StageContext) -> dict[str, Any]:
     images, texts, captions = features(loaded, vision, test)
     distinct = len(set(captions))
     figures = retrieval_r1(images, texts, captions, pool_size=min(100, distinct), seed=context.recipe.seed)
+    out = {"retrieval": figures, "parameters": sum(p.numel() for p in model.parameters())}
+    sources = [str(test.record(i)["meta"].get("source", "")) for i in range(len(test))]
+    if any(sources):
+        out["retrieval_within_source"] = retrieval_within_source(
+            images, texts, captions, sources, seed=context.recipe.seed
+        )
+        context.say(f"R@10 within a source: {out['retrieval_within_source']['over_chance']:.2f} × chance")
     context.say(f"R@1 of {figures['pool_size']}: {figures['image_to_text']:.3f} / {figures['text_to_image']:.3f}")
-    return {"retrieval": figures, "parameters": sum(p.numel() for p in model.parameters())}
+    return out
 
 
 @torch.inference_mode()

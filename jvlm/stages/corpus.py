@@ -6,29 +6,37 @@ from jvlm.stages.context import StageContext
 
 
 def data(context: StageContext) -> dict[str, Any]:
-    """Generate the toy world."""
-    from jvlm_data.toyworld.build import ToyworldConfig, build
+    """Generate the toy world, or read a folder of real data."""
+    from jvlm_data.real import build as real
+    from jvlm_data.toyworld import build as toyworld
 
     settings = context.config.model_dump()
-    return build(ToyworldConfig(seed=context.recipe.seed, **settings), context.data, context.say)
+    name = settings.pop("set")
+    if name == "real":
+        return {"set": name} | real.build(real.RealConfig(**settings), context.data, context.say)
+    config = toyworld.ToyworldConfig(seed=context.recipe.seed, **settings)
+    return {"set": name} | toyworld.build(config, context.data, context.say)
 
 
 def corpus(context: StageContext) -> dict[str, Any]:
-    """Clean, deduplicate, mix; scored against the list of planted dirt when the raw text is the toy world's."""
+    """Clean, deduplicate, mix the data stage's text, or the recipe's own; scored where planted dirt is known."""
     from jvlm_data.toyworld.dirt import score_cleaning
 
     from jvlm.files import read_json_lines
     from jvlm.text.corpus import CorpusConfig, CorpusInput, build_corpus
 
-    raw = context.data / "text" / "general.jsonl"
+    raw, sources = context.data / "text" / "general.jsonl", context.data / "text" / "general"
     settings = context.config.model_dump()
-    own_text = not settings["inputs"]
-    if own_text:
+    planted = False
+    if not settings["inputs"] and sources.is_dir():
+        settings["inputs"] = [CorpusInput(path=path, source=path.stem) for path in sorted(sources.glob("*.jsonl"))]
+    elif not settings["inputs"]:
         settings["inputs"] = [CorpusInput(path=raw, source="toyworld")]
+        planted = True
     out = context.folder / "text"
     report = build_corpus(CorpusConfig(**settings), out)
     report.pop("config")
-    if own_text:
+    if planted:
         kept = read_json_lines(out / "train.jsonl") + read_json_lines(out / "held_out.jsonl")
         truth = read_json_lines(context.data / "text" / "dirt.jsonl")
         report |= score_cleaning(truth, kept, read_json_lines(raw))

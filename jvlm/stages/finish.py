@@ -8,6 +8,8 @@ from jvlm.stages.context import StageContext
 
 def evaluate(context: StageContext) -> dict[str, Any]:
     """General scores of the instructed, the preferred and the medical model; the exam before and after medicine."""
+    if context.recipe.stages.data is not None and context.recipe.stages.data.set == "real":
+        return _evaluate_real(context)
     from jvlm.assets import asset
     from jvlm.eval.toy import evaluate_exam, evaluate_general, load_toy_config
     from jvlm.infer.generate import load_model
@@ -25,6 +27,26 @@ def evaluate(context: StageContext) -> dict[str, Any]:
         exam[when] = evaluate_exam(models[name], context.data / "exam", config, context.folder, name=name)
         context.say(f"{name}: exam done")
     return {"models": general, "exam": exam}
+
+
+def _evaluate_real(context: StageContext) -> dict[str, Any]:
+    """Pictures, text and exams, before and after medicine."""
+    from jvlm.eval.exams import evaluate_exam_set
+    from jvlm.eval.real import evaluate_real
+    from jvlm.infer.generate import load_model
+
+    held_out = context.run / "corpus" / "text" / "held_out.jsonl"
+    models: dict[str, Any] = {}
+    exams: dict[str, Any] = {}
+    for name in ("instruct", "medical"):
+        model = load_model(context.run / name / "model", context.config.batch_size)
+        models[name] = evaluate_real(model, context.data, held_out, context.folder, name=name)
+        context.say(f"{name}: pictures and text done")
+        exams[name] = {}
+        for path in sorted((context.data / "exam").glob("*/items.jsonl")):
+            exams[name] |= evaluate_exam_set(model, path.parent, context.folder, name=name, seed=context.recipe.seed)
+            context.say(f"{name}: {path.parent.name} done")
+    return {"models": models, "exams": exams}
 
 
 def caption(context: StageContext) -> dict[str, Any]:

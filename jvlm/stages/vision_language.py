@@ -21,6 +21,7 @@ from jvlm.train.objectives.next_token import NextToken, train_only
 from jvlm.train.source import ImageSamples, Mixture, PackedRows, SampleSet, TokenDocuments
 
 FIT_SAMPLES = 512  # images that set the scale of the projector's input
+MEASURED_CHARACTERS = 500_000  # of the medical text, for its bits per character
 
 
 def align(context: StageContext) -> dict[str, Any]:
@@ -56,14 +57,25 @@ def instruct(context: StageContext) -> dict[str, Any]:
 def medical(context: StageContext) -> dict[str, Any]:
     """Continual pretraining on medicine, then exam-style instruction; each phase has a folder of its own."""
     config = context.config
-    loaded = load_directory(context.run / "prefer" / "model")
+    before = "prefer" if context.recipe.stages.prefer is not None else "instruct"
+    loaded = load_directory(context.run / before / "model")
     model, processor = loaded.model, loaded.processor
-    texts = [d.text for d in read_documents(context.data / "text" / "medical.jsonl", "medical", [])]
+    texts = _first(context.data / "text" / "medical.jsonl", MEASURED_CHARACTERS)
     figures: dict[str, Any] = {"bpc_medical_before": bits_per_character(model.language, processor, texts)}
     figures |= _phases(context, model, processor)
     pretrained = load_directory(context.folder / next(iter(config.folders)) / "model").model.language
     figures["bpc_medical_after"] = bits_per_character(pretrained, processor, texts)
     return figures
+
+
+def _first(path: Path, characters: int) -> list[str]:
+    """Documents from the start of a file, until they have so many characters."""
+    texts: list[str] = []
+    for document in read_documents(path, "medical", []):
+        if sum(map(len, texts)) >= characters:
+            break
+        texts.append(document.text)
+    return texts
 
 
 def _phases(context: StageContext, model: JvlmModel, processor: Processor) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from jvlm.images.shards import write_shards
 from jvlm.infer.types import Generation
 from jvlm.sample import ImageRef, Message, Sample
 
+ASKED = Message("user", [0, "何ですか。"])
 COLOURS = {"りんご": (255, 0, 0), "バナナ": (255, 255, 0), "ぶどう": (128, 0, 128)}
 
 
@@ -25,7 +26,13 @@ def picture(colour: tuple[int, int, int], side: int) -> ImageRef:
 def questions(folder: Path, golds: Sequence[str]) -> Path:
     """One fruit a question; pictures of equal answers differ in size."""
     samples = [
-        Sample(f"q{i:02d}", [Message("user", [0, "何ですか。"])], [picture(COLOURS[g], 8 + i)], None, {"kind": "naming", "gold": g})
+        Sample(
+            f"q{i:02d}",
+            [ASKED],
+            [picture(COLOURS[g], 8 + i)],
+            None,
+            {"kind": "naming", "gold": g},
+        )
         for i, g in enumerate(golds)
     ]
     write_shards(iter(samples), folder)

@@ -1,0 +1,1 @@
+"""Real data in one folder, text, pictures and exams, as the recipe reads it."""

@@ -1,0 +1,88 @@
+"""Putting exam questions to a model and scoring its marks: by the likelihood of the choices, numbers by generation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jvlm.eval import requests
+from jvlm.eval.baselines import best_constant_marks, exam_chance
+from jvlm.eval.exam import choose, is_correct
+from jvlm.eval.items import ExamItem, exam_answer
+from jvlm.eval.ledger import Ledger, Record
+from jvlm.eval.parsing import parse_answer
+from jvlm.eval.statistics import accuracy
+from jvlm.infer.types import Model
+from jvlm.sample import Sample
+
+Marks = tuple[list[str] | None, bool]
+"""The labels marked, None for an unreadable answer, and whether a tie was broken."""
+
+
+def ask_exam(
+    model: Model,
+    items: Sequence[ExamItem],
+    questions: Sequence[Sample],
+    out: Path,
+    *,
+    name: str,
+    task: str,
+    arm: str,
+    max_new_tokens: int,
+    written: bool = False,
+) -> list[Record]:
+    """One record per item, in their order; what `out/samples.jsonl` holds is not asked again.
+
+    Args:
+        questions: each item as it is put to the model.
+        name, task, arm: of the model, the task and the way it is asked, as the records say.
+        written: generate and parse every answer, not only numbers.
+    """
+    generated = [written or item.answer_type == "numeric" for item in items]
+    settings = [f"generate {max_new_tokens}" if by_text else "choices" for by_text in generated]
+    ledger = Ledger(out, name, task, arm, questions, settings)
+    numbers = [i for i in ledger.missing if generated[i]]
+    choices = sorted(set(ledger.missing) - set(numbers))
+    texts = [[option.text for option in items[i].options] for i in choices]
+    position = iter(choices)
+    for batch in requests.choice_log_likelihoods(model, [questions[i] for i in choices], texts):
+        for scores in batch:
+            i = next(position)
+            answer, tied = choose(scores, items[i].labels, items[i].n_select)
+            chosen = "、".join(option.text for option in items[i].options if option.label in answer)
+            ledger.add(i, {"scores": scores, "output": chosen, "tied": tied} | _verdict(items[i], answer))
+    position = iter(numbers)
+    for generations in requests.generate(model, [questions[i] for i in numbers], max_new_tokens):
+        for generation in generations:
+            i = next(position)
+            said = {"output": generation.text, "finish_reason": generation.finish_reason}
+            ledger.add(i, said | _verdict(items[i], parse_answer(generation.text, items[i])))
+    return ledger.records
+
+
+def read_marks(item: ExamItem, record: Record) -> Marks:
+    """The marks of a record, by today's rules."""
+    if "scores" in record:
+        return choose(record["scores"], item.labels, item.n_select)
+    return parse_answer(record["output"], item), False
+
+
+def score_marks(items: Sequence[ExamItem], marks: Sequence[Marks], seed: int) -> Record:
+    """Accuracy without the items removed for everybody; unreadable answers are wrong, and counted."""
+    counted = [
+        (item, answer, tied) for item, (answer, tied) in zip(items, marks, strict=True) if item.excluded != "all"
+    ]
+    kept = [item for item, _, _ in counted]
+    constants, best = best_constant_marks(kept)
+    right = [is_correct(item, answer) for item, answer, _ in counted]
+    groups = [item.group_id for item in kept]
+    score = accuracy(right, chance=exam_chance(kept), best_constant=best, groups=groups, seed=seed)
+    failures, ties = sum(answer is None for _, answer, _ in counted), sum(tied for _, _, tied in counted)
+    return {**score, "constant": constants, "parse_failures": failures, "ties": ties}
+
+
+def _verdict(item: ExamItem, answer: list[str] | None) -> Record:
+    return {
+        "kind": item.answer_type,
+        "gold": exam_answer(item),
+        "answer": answer,
+        "correct": is_correct(item, answer),
+    }
