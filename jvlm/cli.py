@@ -10,6 +10,7 @@ import typer
 from jvlm.errors import EXIT_FAILURE, EXIT_ITEM_ERRORS, JvlmError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+TOYWORLD = "toyworld"
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, build, check.")
 text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
@@ -96,24 +97,39 @@ def caption(
 @app.command(name="eval")
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model directory.")],
-    data: Annotated[Path, typer.Option(help="The toy world: the data folder of a run.")],
-    out: Annotated[Path, typer.Option(help="Folder of samples.jsonl and results.json; an earlier one is continued.")],
+    tasks: Annotated[str, typer.Option(help="toyworld, or exams: igakuqa119,clinical_lab")] = TOYWORLD,
+    data: Annotated[Path | None, typer.Option(help="Data folder; by default the one beside the model.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results, continued; MODEL-eval.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model on the toy world: captions, questions, exam, with and without image."""
+    """Score a model on the toy world or on published exams, with and without image."""
     import jvlm
-    from jvlm.assets import asset
-    from jvlm.eval.toy import evaluate_exam, evaluate_general, load_toy_config
     from jvlm.files import lock, read_json, write_json
 
-    config = load_toy_config(asset("evals", "toy.yaml"))
+    data, out = data or model.parent / "data", out or model.with_name(model.name + "-eval")
     loaded = jvlm.load(model)
     name = read_json(model / "hashes.json")["model.safetensors"]["sha256"][:16]  # records of two models never mix
+    results: dict[str, Any] = {}
     with lock(out):
-        general = evaluate_general(loaded, data / "shards", config, out, name=name)
-        results = {"general": general, "exam": evaluate_exam(loaded, data / "exam", config, out, name=name)}
+        for task in dict.fromkeys(part.strip() for part in tasks.split(",")):
+            if task == TOYWORLD:
+                from jvlm.assets import asset
+                from jvlm.eval.toy import evaluate_exam, evaluate_general, load_toy_config
+
+                config = load_toy_config(asset("evals", "toy.yaml"))
+                results["general"] = evaluate_general(loaded, data / "shards", config, out, name=name)
+                results["exam"] = evaluate_exam(loaded, data / "exam", config, out, name=name)
+            else:
+                from jvlm.eval.exams import evaluate_exam_set
+
+                results |= evaluate_exam_set(loaded, data / "exam" / task, out, name=name)
         write_json(out / "results.json", results)
-    _print(results, as_json)
+    if as_json or TOYWORLD in tasks:
+        _print(results, as_json)
+        return
+    from jvlm.eval.exams import COLUMNS, summary
+
+    _table(list(COLUMNS), [summary(exam, result) for exam, result in results.items()])
 
 
 @app.command()

@@ -35,6 +35,8 @@ class Board:
 
     figures: Mapping[str, Figure]
     targets: Mapping[str, Target]
+    examples: str
+    """Task of the records that are shown with their pictures."""
 
     def headline(self, stages: dict[str, Any]) -> Headline:
         """Every figure of the board, then the run's seconds and peak memory."""
@@ -115,6 +117,7 @@ TOYWORLD = Board(
         "dirt_recall": _fixed("≥", 0.95),
         "clean_loss": _fixed("≤", 0.01),
     },
+    examples="vqa_test",
 )
 
 _NAMING = ("pictures", "naming_test", "naming")
@@ -141,6 +144,7 @@ REAL = Board(
         "grocery_accuracy": _times("≥", 5, "grocery_best_constant", "5 grocery_best_constant"),
         "grocery_accuracy_other_image": _times("≤", 1.5, "grocery_best_constant", "1.5 grocery_best_constant"),
     },
+    examples="shown",
 )
 BOARDS = {"toyworld": TOYWORLD, "real": REAL}
 

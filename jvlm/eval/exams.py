@@ -20,6 +20,11 @@ from jvlm.infer.generate import VisionLanguageModel
 from jvlm.sample import Sample
 
 MAX_NEW_TOKENS = 16
+COLUMNS = (
+    "exam", "n", "points", "必修", "passed", "accuracy", "with image", "removed", "chance", "best constant",
+    "parse failures", "not asked",
+)  # fmt: skip
+"""Heads of the columns of `summary`."""
 
 
 class Mark(Config):
@@ -108,3 +113,24 @@ def _asked(
     questions = [requests.question(put(item)) for item in items]
     records = ask_exam(model, items, questions, out, name=name, task=task, arm=arm, max_new_tokens=MAX_NEW_TOKENS)
     return {item.id: read_marks(item, record) for item, record in zip(items, records, strict=True)}
+
+
+def summary(exam: str, result: Record) -> list[str]:
+    """One line of a table with `COLUMNS`: shares in percent, with the 95 % interval where n is small."""
+    whole, sheet = result.get("all", {}), result.get("sheet")
+    points = f"{sheet['points']} / {sheet['total']}" if sheet else "–"
+    if sheet and sheet["points_missing"]:
+        points += f" ({sheet['points_missing']} absent)"
+    required = f"{sheet['required_share']:.1%}" if sheet and sheet["required_share"] is not None else "–"
+    passed = ("yes" if sheet["passed"] else "no") if sheet else "–"
+    row = [exam, str(whole.get("n", 0)), points, required, passed]
+    row += [_percent(result.get(arm)) for arm in ("all", "image", "removed")]
+    row += [f"{whole[key]:.1%}" if whole.get(key) is not None else "–" for key in ("chance", "best_constant")]
+    return [*row, str(whole.get("parse_failures", 0)), str(len(result["not_asked"]))]
+
+
+def _percent(score: Record | None) -> str:
+    if not score:
+        return "–"
+    low, high = score["interval"]
+    return f"{score['value']:.1%} [{low:.1%}, {high:.1%}] n={score['n']}"

@@ -30,6 +30,8 @@ def show(value: float | None, unit: str) -> str:
         return f"{value:.1%}"
     if unit == "points":
         return f"{value * 100:+.1f} <small>pt</small>"
+    if unit == "times":
+        return f"{value:.2f} ×"
     if unit == "time":
         return f"{int(value) // 60} <small>min</small> {int(value) % 60:02d} <small>s</small>"
     return f"{value:.2f} <small>GiB</small>" if unit == "gib" else f"{value:.3f}"

@@ -7,9 +7,16 @@ from typing import Any
 
 from jvlm.eval.charts import line_chart
 from jvlm.eval.markup import NONE, at, both, count, esc, section, show, table, tile
+from jvlm.eval.page_real import (
+    limits_section,
+    pictures_section,
+    published_exams_section,
+    text_section,
+    within_source_section,
+)
 from jvlm.eval.page_scores import exam_section, general_section, removal_section, retrieval_section
 from jvlm.eval.style import STYLE
-from jvlm.eval.toy import thumbnail_name
+from jvlm.eval.thumbnails import thumbnail_name
 
 _CUT = 180  # characters of a corpus example that are shown
 
@@ -30,6 +37,15 @@ NAMES: dict[str, tuple[str, str, str]] = {
     "exam_twohop_unseen": ("教科書だけにある事実の問題", "facts of the textbook alone", "%"),
     "hallucination_before": ("無い物を言う率：選好学習前", "captions naming an absent object, before prefer", "%"),
     "hallucination_after": ("同、選好学習後", "same, after prefer", "%"),
+    "general_bpc_before": ("一般の文章、医療学習前", "general text, before medical", "bits"),
+    "general_bpc_after": ("一般の文章、医療学習後", "general text, after medical", "bits"),
+    "exam_bpc_before": ("国家試験の問題文、医療学習前", "exam questions, before medical", "bits"),
+    "exam_bpc_after": ("国家試験の問題文、医療学習後", "exam questions, after medical", "bits"),
+    "retrieval_within_source_over_chance": ("出典の中での検索 R@10", "retrieval within one source, R@10", "times"),
+    "grocery_accuracy": ("見たことのない食品写真の名前", "naming grocery photos never seen", "%"),
+    "grocery_accuracy_other_image": ("同、別の画像", "same, another image", "%"),
+    "grocery_accuracy_removed": ("同、画像なし", "same, image removed", "%"),
+    "grocery_best_constant": ("同、最良の定数解", "same, best constant", "%"),
     "dirt_recall": ("混ぜた汚れの検出率", "planted dirt found", "%"),
     "clean_loss": ("正常行の損失", "clean lines lost", "%"),
     "seconds": ("全段階の時間", "time of all stages", "time"),
@@ -46,13 +62,12 @@ def render(report: dict[str, Any], curves: dict[str, Any], pictures: dict[str, s
         pictures: thumbnail file name → data URI.
     """
     stages = report["stages"]
+    real = at(stages, "data", "metrics", "set") == "real"
     sections = [
         _headline(report),
+        *([limits_section(stages)] if real else []),
         _examples(report["examples"], pictures),
-        general_section(at(stages, "eval", "metrics", "models")),
-        exam_section(at(stages, "eval", "metrics", "exam")),
-        removal_section(at(stages, "eval", "metrics")),
-        retrieval_section(at(stages, "clip", "metrics", "retrieval")),
+        *(_real_scores(stages) if real else _toy_scores(stages)),
         _curves(curves),
         _language(at(stages, "pretrain", "metrics"), at(stages, "tokenizer", "metrics")),
         _cleaning(at(stages, "corpus", "metrics")),
@@ -69,6 +84,25 @@ def render(report: dict[str, Any], curves: dict[str, Any], pictures: dict[str, s
         '<span lang="en">Intervals are 95 %. “Constant” is the best single answer given to every question of a kind, '
         "looking at nothing.</span></p></footer></main></body></html>\n"
     )
+
+
+def _toy_scores(stages: dict[str, Any]) -> list[str]:
+    return [
+        general_section(at(stages, "eval", "metrics", "models")),
+        exam_section(at(stages, "eval", "metrics", "exam")),
+        removal_section(at(stages, "eval", "metrics")),
+        retrieval_section(at(stages, "clip", "metrics", "retrieval")),
+    ]
+
+
+def _real_scores(stages: dict[str, Any]) -> list[str]:
+    models = at(stages, "eval", "metrics", "models")
+    return [
+        pictures_section(models),
+        within_source_section(at(stages, "clip", "metrics", "retrieval_within_source")),
+        text_section(at(stages, "pretrain", "metrics"), models),
+        published_exams_section(at(stages, "eval", "metrics", "exams")),
+    ]
 
 
 def _headline(report: dict[str, Any]) -> str:
@@ -99,6 +133,8 @@ def _target(text: str, unit: str) -> str:
         number = float(bound)
     except ValueError:
         return esc(text)
+    if unit == "times":
+        return f"{sign} {number:g} ×"
     return f"{sign} {number:.0%}" if unit == "%" else f"{sign} {number * 100:g} <small>pt</small>"
 
 

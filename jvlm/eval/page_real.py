@@ -3,12 +3,17 @@
 from typing import Any
 
 from jvlm.eval.charts import interval_bars
-from jvlm.eval.markup import NONE, at, both, esc, section, show, table
+from jvlm.eval.markup import MODELS, NONE, at, both, count, esc, section, show, table
 
 _ARMS = (
     ("image", "その画像", "its image"),
     ("other_image", "別の画像", "another image"),
     ("removed", "画像なし", "image removed"),
+)
+_EXAM_ARMS = (
+    ("all", "全問", "all"),
+    ("image", "画像問題", "with image"),
+    ("removed", "同、画像なし", "image removed"),
 )
 _KINDS = {
     "naming": ("見たことのない食品写真の名前", "naming grocery photos never seen"),
@@ -19,10 +24,63 @@ _KINDS = {
 }
 
 
+def limits_section(stages: dict[str, Any]) -> str:
+    """What a reader must know before reading the figures."""
+    characters = count(at(stages, "corpus", "metrics", "total", "train", "chars"))
+    images = count(at(stages, "data", "metrics", "captions_train"))
+    japanese = (
+        f"{characters} 字の文章と {images} 枚の画像で一から学習した小さなモデルである。"
+        "国家試験は偶然の水準にとどまるのが当然で、合否ではなく区間を見る。何を学んだかは、見たことのない文章と写真で、学習なしで届く値と並べて示す。"
+        "医療の文章の大半は法令、古い随筆、薬価表であり、医学の教科書ではない。"
+    )
+    english = (
+        f"A small model trained from nothing on {characters} characters and {images} pictures. At this size national "
+        "exams stay near chance: read the intervals, not the verdicts. What was learned is shown on text and photos "
+        "never seen, beside what is reached without learning. Most of the medical text is law, old essays and "
+        "drug lists, not medicine."
+    )
+    return section("読む前に", "Before reading", f'<p>{japanese}</p><p lang="en">{english}</p>')
+
+
+def published_exams_section(exams: Any) -> str:
+    """Every exam before and after the medical stage: with and without image, chance, constant, the paper's verdict."""
+    rows = []
+    names = sorted({name for results in (exams or {}).values() for name in results})
+    for name in names:
+        for model in (model for model in MODELS if at(exams, model, name)):
+            result = exams[model][name]
+            sheet = at(result, "sheet")
+            for arm, japanese, english in _EXAM_ARMS:
+                score = at(result, arm)
+                if score is None:
+                    continue
+                low, high = score["interval"]
+                near = (
+                    NONE if score["chance"] is None else "はい yes" if low <= score["chance"] <= high else "いいえ no"
+                )
+                row = [esc(name), esc(model), both(japanese, english), esc(score["n"]), show(score["value"], "%")]
+                row += [f"{low:.1%} – {high:.1%}", show(score["chance"], "%"), show(score["best_constant"], "%"), near]
+                row += [esc(score["parse_failures"]), esc(len(result["not_asked"]))]
+                rows.append([*row, _verdict(sheet) if arm == "all" and sheet else ""])
+    head = [both("試験", "exam"), both("モデル", "model"), both("問題", "questions"), "n", both("正答率", "accuracy")]
+    head += [both("95 %区間", "interval"), both("偶然", "chance"), both("定数", "constant")]
+    head += [both("区間が偶然を含む", "chance in interval"), both("読めない答え", "unreadable")]
+    head += [both("出題できず", "not asked"), both("成績", "paper")]
+    note = "学習に使っていない。合否は公表された基準による。 Never trained on; passing marks as announced."
+    return section("国家試験", "National exams", table(head, rows, "wide"), note if rows else "")
+
+
+def _verdict(sheet: dict[str, Any]) -> str:
+    passed = '<b class="good">合格 passed</b>' if sheet["passed"] else '<b class="bad">不合格 failed</b>'
+    required = f"必修 {sheet['required_share']:.0%}, " if sheet["required_share"] is not None else ""
+    missing = f", {sheet['points_missing']} 点は紙面になし points absent" if sheet["points_missing"] else ""
+    return f"{passed} {required}{sheet['points']} / {sheet['total']} 点 points{missing}"
+
+
 def pictures_section(models: Any) -> str:
     """Short questions about pictures, per kind: with its image, with another, with none."""
     body = ""
-    last = next((name for name in ("medical", "prefer", "instruct") if at(models, name, "pictures")), None)
+    last = next((name for name in reversed(MODELS) if at(models, name, "pictures")), None)
     for kinds in (at(models, last, "pictures") or {}).values() if last else ():
         for kind, scores in kinds.items():
             japanese, english = _KINDS.get(kind, (kind, kind))

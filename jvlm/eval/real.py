@@ -7,13 +7,18 @@ size the exams sit near chance, and the report says so with intervals.
 from pathlib import Path
 
 from jvlm.errors import DataError
+from jvlm.eval import requests
 from jvlm.eval.items import load_items
-from jvlm.eval.ledger import Record
-from jvlm.eval.pictures import evaluate_pictures
-from jvlm.files import read_json_lines
+from jvlm.eval.ledger import Ledger, Record
+from jvlm.eval.pictures import answer_is_right, evaluate_pictures
+from jvlm.eval.thumbnails import write_thumbnail
+from jvlm.files import read_json_lines, sha256_bytes
+from jvlm.images.shards import ShardReader
 from jvlm.infer.generate import VisionLanguageModel
 from jvlm.infer.likelihood import bits_per_character
+from jvlm.infer.types import Model
 
+SHOWN_PICTURES, SHOWN_TOKENS = 20, 48
 EXAMS = ("igakuqa119", "clinical_lab")
 PICTURES = ("naming_test", "counting_test", "vqa_rad_test")
 
@@ -24,10 +29,11 @@ def evaluate_real(model: VisionLanguageModel, data: Path, held_out: Path, out: P
     Args:
         data: the data folder of a run: `shards/{naming,counting,vqa_rad}_test`, `exam/NAME/items.jsonl`.
         held_out: JSONL of general documents never trained on.
-        out: folder of `samples.jsonl`, shared by the models of a run.
+        out: folder of `samples.jsonl` and of the pictures that the report shows, shared by the models of a run.
 
     Returns {"pictures": {SET: {KIND: {ARM: accuracy}}}, "bpc": {"general", "exam": bits per character}}.
     """
+    _show_pictures(model, data / "shards" / "captions_test", out, name)
     pictures = {task: evaluate_pictures(model, data / "shards" / task, out, name=name) for task in PICTURES}
     stems = exam_stems(data / "exam")
     language, processor = model.model.language, model.processor
@@ -37,6 +43,25 @@ def evaluate_real(model: VisionLanguageModel, data: Path, held_out: Path, out: P
         "exam": bits_per_character(language, processor, stems),
     }
     return {"pictures": pictures, "bpc": bits, "exam_stems": len(stems)}
+
+
+def _show_pictures(model: Model, folder: Path, out: Path, name: str) -> None:
+    """What the model says of the first held-out pictures in order of their hash: not chosen, for the report to show."""
+    reader = ShardReader(folder)
+    samples = {sha256_bytes(sample.images[0].read()): sample for sample in map(reader.read, range(len(reader)))}
+    shown = [samples[key] for key in sorted(samples)[:SHOWN_PICTURES]]
+    questions = [requests.question(sample) for sample in shown]
+    ledger = Ledger(out, name, "shown", "image", questions, [f"generate {SHOWN_TOKENS}"] * len(questions))
+    missing = iter(ledger.missing)
+    for generations in requests.generate(model, [questions[i] for i in ledger.missing], SHOWN_TOKENS):
+        for generation in generations:
+            i = next(missing)
+            gold = str(shown[i].meta["text"])
+            said: Record = {"output": generation.text, "finish_reason": generation.finish_reason}
+            kind = str(shown[i].meta["source"])
+            ledger.add(i, said | {"kind": kind, "gold": gold, "correct": answer_is_right(generation.text, gold)})
+    for sample in shown:
+        write_thumbnail(sample, out / "images")
 
 
 def exam_stems(folder: Path) -> list[str]:

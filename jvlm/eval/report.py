@@ -13,12 +13,12 @@ from jvlm.eval.boards import as_number, board_of
 from jvlm.eval.ledger import FILE as SAMPLES
 from jvlm.eval.markup import MODELS, at
 from jvlm.eval.page import render
-from jvlm.eval.toy import thumbnail_name
+from jvlm.eval.thumbnails import thumbnail_name
 
 STAGES = (
     "corpus", "tokenizer", "pretrain", "clip", "align", "instruct", "prefer", "medical", "eval", "caption"
 )  # fmt: skip
-_EXAMPLE_TASK, _EXAMPLE_ARM = "vqa_test", "image"
+_EXAMPLE_ARM = "image"
 
 
 def write_report(run: Path) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def write_report(run: Path) -> dict[str, Any]:
         "headline": headline,
         "targets": targets,
         "stages": stages,
-        "examples": _examples(run / "eval", stages),
+        "examples": _examples(run / "eval", stages, board.examples),
     }
     page = render(report, _curves(run, list(stages)), _pictures(run / "eval" / "images"))
     files.write_json(run / "report.json", report)
@@ -86,12 +86,12 @@ def _curves(run: Path, stages: list[str]) -> dict[str, dict[str, list[tuple[floa
     return curves
 
 
-def _examples(folder: Path, stages: dict[str, Any]) -> list[dict[str, Any]]:
+def _examples(folder: Path, stages: dict[str, Any], task: str) -> list[dict[str, Any]]:
     """The shown images' records of the last model evaluated, in order of id."""
     models = at(stages, "eval", "metrics", "models") or {}
     model = next((name for name in reversed(MODELS) if name in models), None)
     shown = set(_pictures(folder / "images"))
-    wanted = {"model": model, "task": _EXAMPLE_TASK, "arm": _EXAMPLE_ARM}
+    wanted = {"model": model, "task": task, "arm": _EXAMPLE_ARM}
     found = {}
     for record in files.read_json_lines(folder / SAMPLES) if model else []:
         if all(record.get(key) == value for key, value in wanted.items()) and thumbnail_name(record["id"]) in shown:

@@ -7,14 +7,12 @@ changed scorer needs no new inference and an interrupted evaluation asks only wh
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 from jvlm_data.toyworld import judge
 from pydantic import Field
 
-from jvlm import files
 from jvlm.config import Config, load_config
 from jvlm.errors import DataError
 from jvlm.eval import requests
@@ -26,7 +24,7 @@ from jvlm.eval.items import ExamItem, exam_sample, load_items
 from jvlm.eval.ledger import Ledger, Record
 from jvlm.eval.parsing import VERSION as PARSER
 from jvlm.eval.statistics import accuracy, macro_interval
-from jvlm.images.load import load_image
+from jvlm.eval.thumbnails import write_thumbnail
 from jvlm.images.shards import ShardReader
 from jvlm.infer.types import Model
 from jvlm.sample import Message, Sample
@@ -263,11 +261,6 @@ def _read_items(path: Path, task: Task) -> list[ExamItem]:
     return items[: task.limit]
 
 
-def thumbnail_name(sample_id: str) -> str:
-    """File name of a sample's image in `images/`."""
-    return sample_id.replace("/", "_") + ".png"
-
-
 def _write_thumbnails(samples: list[Sample], folder: Path) -> None:
     """The first twelve different images by sample id: in this order, not chosen."""
     shown: dict[str, Sample] = {}
@@ -275,6 +268,4 @@ def _write_thumbnails(samples: list[Sample], folder: Path) -> None:
         if sample.images and len(shown) < SHOWN_IMAGES:
             shown.setdefault(hashlib.sha256(sample.images[0].read()).hexdigest(), sample)
     for sample in shown.values():
-        buffer = BytesIO()
-        load_image(sample.images[0]).save(buffer, "PNG")
-        files.write_bytes(folder / thumbnail_name(sample.id), buffer.getvalue())
+        write_thumbnail(sample, folder)

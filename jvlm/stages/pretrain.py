@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from jvlm.errors import DataError
 from jvlm.eval.ngram import KneserNey
 from jvlm.infer.likelihood import bits_per_character
 from jvlm.model.directory import load_directory, save_language_model
@@ -13,6 +14,7 @@ from jvlm.model.processor import Processor
 from jvlm.stages.context import StageContext
 from jvlm.text.raw import Document, read_documents
 from jvlm.text.shards import TokenShards, write_token_shards
+from jvlm.text.stats import is_japanese
 from jvlm.text.tokenizer import Tokenizer
 from jvlm.train.loop import train
 from jvlm.train.objectives.next_token import NextToken
@@ -36,6 +38,10 @@ def pretrain(context: StageContext) -> dict[str, Any]:
     save_language_model(context.folder / "model", model, tokenizer)
 
     held_out = [d.text for d in _documents(context.run / "corpus" / "text" / "held_out.jsonl", "general")]
+    held_out = [text for text in held_out if is_japanese(text)]
+    if not held_out:
+        raise DataError("no Japanese text is held out", where=context.run / "corpus", fix="raise held_out_share")
+    tokens_seen = config.loop.steps * config.packing.rows * config.packing.row_length
     seen = [d.text for d in _documents(context.run / "corpus" / "text" / "train.jsonl", "general")]
     model = load_directory(context.folder / "model").model  # measure what was written, not what is in memory
     figures = {
@@ -45,7 +51,8 @@ def pretrain(context: StageContext) -> dict[str, Any]:
         "held_out_documents": len(held_out),
         "held_out_characters": sum(map(len, held_out)),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "tokens_seen": config.loop.steps * config.packing.rows * config.packing.row_length,
+        "tokens_seen": tokens_seen,
+        "epochs": tokens_seen / int(documents.lengths.sum()),
     }
     context.say(f"bits per character {figures['bpc_model']:.3f}, {config.ngram_order}-gram {figures['bpc_ngram']:.3f}")
     return figures

@@ -1,9 +1,16 @@
-"""Figures that say how good a tokenizer is on a text."""
+"""Figures of a text, and of a tokenizer on it."""
 
 from collections.abc import Iterable
 
 from jvlm.errors import DataError
 from jvlm.text.tokenizer import Tokenizer
+
+KANA_SHARE = 0.05
+
+
+def is_japanese(text: str) -> bool:
+    """Whether kana make up at least a twentieth of the characters: even statutes and manuals with code have more."""
+    return sum("ぁ" <= character <= "ヿ" for character in text) >= KANA_SHARE * max(1, len(text))
 
 
 def tokenizer_figures(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, float]:
