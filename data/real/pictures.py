@@ -14,7 +14,7 @@ from jvlm_data.rows import Fault, below, read_rows, text
 from jvlm_data.splits import split_of, text_hash
 
 from jvlm.errors import DataError
-from jvlm.files import sha256_file
+from jvlm.files import sha256_bytes, sha256_file
 from jvlm.images.load import load_image
 
 TEMPLATES = frozenset({"grocery_store", "bccd", "isic2017", "pneumoniamnist", "idrid_fundus", "covid_cxr", "vqa_rad"})
@@ -68,8 +68,8 @@ def read_pictures(folder: Path, faults: list[Fault], captioned: bool) -> list[Pi
 def splits(pictures: Iterable[Picture]) -> dict[str, str]:
     """The split of each picture's bytes, by sha256.
 
-    The smallest hash of a group decides for it. VQA-RAD's pictures keep the publisher's split: one with a test
-    question is test, whatever else is asked about it.
+    A group goes by the hash of its smallest hash: the smallest itself would send large groups to the test. VQA-RAD's
+    pictures keep the publisher's split: one with a test question is test, whatever else is asked about it.
     """
     group = _Groups()
     official: dict[str, str] = {}
@@ -82,7 +82,7 @@ def splits(pictures: Iterable[Picture]) -> dict[str, str]:
             official[picture.sha256] = max(
                 published, official.get(picture.sha256, "train"), key=("train", "test").index
             )
-    found = {key: split_of(group.smallest(key), HELD_OUT) for key in group.pictures}
+    found = {key: split_of(sha256_bytes(group.smallest(key).encode()), HELD_OUT) for key in group.pictures}
     return found | official
 
 

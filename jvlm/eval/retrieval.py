@@ -108,8 +108,8 @@ def retrieval_within_source(
         own[np.arange(len(rows)), [place[captions[i]] for i in rows]] = True
         similarity = images[rows] @ texts[candidates].T
         hits = np.concatenate([_found(similarity, own, k), _found(similarity.T, own.T, k)])
-        odds = [k / len(distinct)] * len(rows) + [_chance_of_one(int(m), len(rows), k) for m in own.sum(axis=0)]
-        measured[source] = hits, np.array(odds), len(distinct)
+        guesses = [k / len(distinct)] * len(rows) + [_chance_of_one(int(m), len(rows), k) for m in own.sum(axis=0)]
+        measured[source] = hits, np.array(guesses), len(distinct)
     if not measured:
         raise DataError(f"no source has {min_pairs} pairs and more than {k} captions", fix="hold out more pairs")
     generator = np.random.default_rng(seed)

@@ -20,6 +20,7 @@ from jvlm.text.raw import Document, InputError, read_documents
 
 EXAMPLES_PER_REASON = 5
 EXCERPT_CHARS = 160
+RUN_CHARS = 32  # shared by chance hardly ever, by quotation and repetition only
 _STEPS = ("read", "clean", "unique", "train", "held_out")
 
 
@@ -53,6 +54,9 @@ class CorpusConfig(BaseModel):
     """Smallest Jaccard similarity of character 5-grams at which a document counts as a copy; 1 keeps near copies."""
     held_out_share: float = Field(0.02, ge=0, lt=1)
     """Share of the unique documents kept out of training, chosen by a hash of their text."""
+    held_out_overlap: float = Field(1.0, gt=0, le=1)
+    """Largest share of a held-out document's runs of 32 characters that may stand in training too; one above it is
+    dropped, so that what is called never seen was not seen inside another document. 1 drops none."""
     seed: int = 0
     """Seed of the duplicate search and of the choice that fractional weights make."""
 
@@ -102,12 +106,15 @@ def build_corpus(config: CorpusConfig, out: Path) -> dict[str, Any]:
                 extra = {"of": duplicate.of, "similarity": round(duplicate.similarity, 4)}
                 removed.write(tally.remove(document, duplicate.kind, document.text, None, extra))
         held_out = _held_out_ids(unique, config.held_out_share)
+        seen_elsewhere = _overlapping(unique, held_out, config.held_out_overlap)
         with (
             open(folder / "train.jsonl", "w", encoding="utf-8") as train_file,
             open(folder / "held_out.jsonl", "w", encoding="utf-8") as held_out_file,
         ):
             weights = {item.source: item.weight for item in config.inputs}
             for index, document in enumerate(unique):
+                if index in seen_elsewhere:
+                    continue
                 row = json.dumps(_row(document), ensure_ascii=False) + "\n"
                 if index in held_out:
                     tally.count("held_out", document.source, document.text)
@@ -117,6 +124,7 @@ def build_corpus(config: CorpusConfig, out: Path) -> dict[str, Any]:
                     tally.count("train", document.source, document.text)
                     train_file.write(row)
         report = _report(config, tally, errors, time.perf_counter() - started)
+        report["held_out_dropped"] = len(seen_elsewhere)
         if not report["total"]["train"]["documents"]:
             raise DataError(
                 "the corpus is empty: no document is left for training",
@@ -168,6 +176,23 @@ def _held_out_ids(documents: list[Document], share: float) -> set[int]:
     if share > 0 and not chosen and len(documents) >= 2:
         chosen = {min(range(len(fractions)), key=fractions.__getitem__)}
     return chosen
+
+
+def _overlapping(documents: list[Document], held_out: set[int], limit: float) -> set[int]:
+    """Places of the held-out documents of which more than `limit` of the runs of 32 characters stand in training."""
+    if limit == 1:
+        return set()
+    runs = {index: set(_runs(documents[index].text)) for index in held_out}
+    wanted = set().union(*runs.values())
+    seen: set[str] = set()
+    for index, document in enumerate(documents):
+        if index not in held_out:
+            seen.update(run for run in _runs(document.text) if run in wanted)
+    return {index for index, own in runs.items() if own and len(own & seen) > limit * len(own)}
+
+
+def _runs(text: str) -> Iterator[str]:
+    return (text[start : start + RUN_CHARS] for start in range(len(text) - RUN_CHARS + 1))
 
 
 def _copies(text: str, weight: float, seed: int) -> int:
