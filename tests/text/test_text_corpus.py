@@ -86,6 +86,24 @@ def test_a_tiny_corpus_still_holds_one_document_out(tmp_path: Path) -> None:
     assert report["total"]["held_out"]["documents"] == report["total"]["train"]["documents"] == 1
 
 
+def test_held_out_text_that_stands_inside_training_text_is_dropped(tmp_path: Path) -> None:
+    texts = [sentence(n) * 2 for n in range(200)]
+    alone = write(tmp_path / "in", "a", texts)
+    build_corpus(CorpusConfig(inputs=[alone], held_out_share=0.1, held_out_overlap=0.2), tmp_path / "alone")
+    held_out = [row["text"] for row in rows(tmp_path / "alone" / "held_out.jsonl")]
+    assert len(held_out) > 10
+    quoting = write(tmp_path / "in", "b", ["引用する。" + held_out[0] + "".join(map(sentence, range(1000, 1009)))])
+    config = CorpusConfig(inputs=[alone, quoting], held_out_share=0.1, held_out_overlap=0.2)
+    report = build_corpus(config, tmp_path / "both")
+    left = [row["text"] for row in rows(tmp_path / "both" / "held_out.jsonl")]
+    assert report["held_out_dropped"] == 1
+    assert held_out[0] not in left
+    assert set(held_out[1:]) <= set(left)
+    kept = build_corpus(config.model_copy(update={"held_out_overlap": 1.0}), tmp_path / "kept")
+    assert kept["held_out_dropped"] == 0
+    assert held_out[0] in [row["text"] for row in rows(tmp_path / "kept" / "held_out.jsonl")]
+
+
 def test_nothing_left_or_nothing_there_is_an_error_and_leaves_no_folder(tmp_path: Path) -> None:
     short = write(tmp_path / "in", "a", ["短い", "はい"])
     with pytest.raises(DataError, match="empty") as caught:
