@@ -1,17 +1,15 @@
 """Settings of each stage of a recipe: what a user can write under `stages:` in its YAML file."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from jvlm.config import Config
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
 from jvlm.text.corpus import CorpusConfig, CorpusInput
 from jvlm.train.config import LoopConfig, PackingConfig
 
-ROOT_VARIABLE = "JVLM_DATA_ROOT"
 Part = Literal["tower", "projector", "language"]
 
 
@@ -69,7 +67,7 @@ class RealDataStage(Config):
 
     set: Literal["real"]
     """Marks these settings as those of real data."""
-    root: Path = Field(default_factory=lambda: Path(os.environ.get(ROOT_VARIABLE, "")), validate_default=True)
+    root: Path | None = None
     """The folder of text/, en_text/, medical_text/, images/, medical_images/, evals/; default: JVLM_DATA_ROOT."""
     source_chars: int = Field(500_000, ge=1_000)
     """Characters taken of each Japanese source of text, at most."""
@@ -77,13 +75,6 @@ class RealDataStage(Config):
     """Characters taken of each English source, at most."""
     medical_chars: int = Field(500_000, ge=1_000)
     """Characters taken of each medical source, at most."""
-
-    @field_validator("root")
-    @classmethod
-    def _is_given(cls, root: Path) -> Path:
-        if root == Path():
-            raise ValueError(f"no folder of data: set stages.data.root or the variable {ROOT_VARIABLE}")
-        return root
 
 
 def _data_set(settings: object) -> str:

@@ -75,12 +75,13 @@ def _texts(config: RealConfig, out: Path, faults: list[Fault]) -> dict[str, int]
             raise DataError("no .jsonl.zst file", where=config.root / folder, fix=f"put there {LAYOUT}")
         return found
 
+    japanese, english, medical = files("text"), files("en_text"), files("medical_text")
     with new_folder(out) as folder:
         (folder / "general").mkdir()
         (folder / "medical").mkdir()
-        counts = write_sources(files("text"), folder / "general", config.source_chars, "ja", faults)
-        counts |= write_sources(files("en_text"), folder / "general", config.english_chars, "en", faults)
-        counts |= write_sources(files("medical_text"), folder / "medical", config.medical_chars, "ja", faults)
+        counts = write_sources(japanese, folder / "general", config.source_chars, "ja", faults)
+        counts |= write_sources(english, folder / "general", config.english_chars, "en", faults)
+        counts |= write_sources(medical, folder / "medical", config.medical_chars, "ja", faults)
         with open(folder / "medical.jsonl", "wb") as rows:
             for path in sorted((folder / "medical").glob("*.jsonl")):
                 rows.write(path.read_bytes())

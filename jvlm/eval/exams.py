@@ -16,7 +16,7 @@ from jvlm.eval.exam import is_correct, score_exam
 from jvlm.eval.exam_task import ask_exam, read_marks, score_marks
 from jvlm.eval.items import ExamItem, exam_sample, load_items
 from jvlm.eval.ledger import Record
-from jvlm.infer.generate import VisionLanguageModel
+from jvlm.infer.types import Model
 from jvlm.sample import Sample
 
 MAX_NEW_TOKENS = 16
@@ -41,9 +41,7 @@ class Marks(Config):
     general: dict[str, Mark] = Field(description="By the `exam` of an item")
 
 
-def evaluate_exam_set(
-    model: VisionLanguageModel, folder: Path, out: Path, *, name: str, seed: int = 0
-) -> dict[str, Record]:
+def evaluate_exam_set(model: Model, folder: Path, out: Path, *, name: str, seed: int = 0) -> dict[str, Record]:
     """Every exam of ``folder/items.jsonl``, by its name; records go to ``out/samples.jsonl`` under `name`.
 
     Choices are compared by the log-likelihood of their texts, numbers are generated. Questions that leave the model
@@ -66,9 +64,7 @@ def evaluate_exam_set(
     }
 
 
-def _evaluate(
-    model: VisionLanguageModel, items: list[ExamItem], task: str, out: Path, name: str, marks: Marks, seed: int
-) -> Record:
+def _evaluate(model: Model, items: list[ExamItem], task: str, out: Path, name: str, marks: Marks, seed: int) -> Record:
     asked, not_asked = _askable(model, items)
     said = _asked(model, asked, task, out, name, "image", exam_sample)
     pictured = [item for item in asked if item.images]
@@ -88,7 +84,7 @@ def _evaluate(
     return result
 
 
-def _askable(model: VisionLanguageModel, items: Sequence[ExamItem]) -> tuple[list[ExamItem], dict[str, str]]:
+def _askable(model: Model, items: Sequence[ExamItem]) -> tuple[list[ExamItem], dict[str, str]]:
     """The items that fit the model's window with pictures that can be read, and the others with the reason."""
     asked, not_asked = [], {}
     for item in items:
@@ -102,7 +98,7 @@ def _askable(model: VisionLanguageModel, items: Sequence[ExamItem]) -> tuple[lis
 
 
 def _asked(
-    model: VisionLanguageModel,
+    model: Model,
     items: list[ExamItem],
     task: str,
     out: Path,

@@ -4,6 +4,7 @@ Naming and counting what is on pictures never seen, text never seen in bits per 
 size the exams sit near chance, and the report says so with intervals.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jvlm.errors import DataError
@@ -14,8 +15,6 @@ from jvlm.eval.pictures import answer_is_right, evaluate_pictures
 from jvlm.eval.thumbnails import write_thumbnail
 from jvlm.files import read_json_lines, sha256_bytes
 from jvlm.images.shards import ShardReader
-from jvlm.infer.generate import VisionLanguageModel
-from jvlm.infer.likelihood import bits_per_character
 from jvlm.infer.types import Model
 
 SHOWN_PICTURES, SHOWN_TOKENS = 20, 48
@@ -23,10 +22,13 @@ EXAMS = ("igakuqa119", "clinical_lab")
 PICTURES = ("naming_test", "counting_test", "vqa_rad_test")
 
 
-def evaluate_real(model: VisionLanguageModel, data: Path, held_out: Path, out: Path, *, name: str) -> Record:
+def evaluate_real(
+    model: Model, bits: Callable[[Sequence[str]], float], data: Path, held_out: Path, out: Path, *, name: str
+) -> Record:
     """Scores of one model.
 
     Args:
+        bits: the model's bits per character of texts.
         data: the data folder of a run: `shards/{naming,counting,vqa_rad}_test`, `exam/NAME/items.jsonl`.
         held_out: JSONL of general documents never trained on.
         out: folder of `samples.jsonl` and of the pictures that the report shows, shared by the models of a run.
@@ -36,13 +38,12 @@ def evaluate_real(model: VisionLanguageModel, data: Path, held_out: Path, out: P
     _show_pictures(model, data / "shards" / "captions_test", out, name)
     pictures = {task: evaluate_pictures(model, data / "shards" / task, out, name=name) for task in PICTURES}
     stems = exam_stems(data / "exam")
-    language, processor = model.model.language, model.processor
     general = [row["text"] for row in read_json_lines(held_out)]
-    bits = {
-        "general": bits_per_character(language, processor, general),
-        "exam": bits_per_character(language, processor, stems),
+    return {
+        "pictures": pictures,
+        "bpc": {"general": bits(general), "exam": bits(stems)},
+        "exam_stems": len(stems),
     }
-    return {"pictures": pictures, "bpc": bits, "exam_stems": len(stems)}
 
 
 def _show_pictures(model: Model, folder: Path, out: Path, name: str) -> None:

@@ -19,6 +19,10 @@ class Generation:
 class Model(Protocol):
     """The interface that evaluation, jobs and apps code against."""
 
+    def check(self, sample: Sample, answers: Sequence[str]) -> None:
+        """Raises DataError when prompt and longest answer do not fit the window, or an image cannot be read."""
+        ...
+
     def generate(
         self, samples: Sequence[Sample], *, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
     ) -> list[Generation]:

@@ -1,6 +1,7 @@
 """What comes after training: scores, captions, the report."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from jvlm.stages.context import StageContext
@@ -34,13 +35,15 @@ def _evaluate_real(context: StageContext) -> dict[str, Any]:
     from jvlm.eval.exams import evaluate_exam_set
     from jvlm.eval.real import evaluate_real
     from jvlm.infer.generate import load_model
+    from jvlm.infer.likelihood import bits_per_character
 
     held_out = context.run / "corpus" / "text" / "held_out.jsonl"
     models: dict[str, Any] = {}
     exams: dict[str, Any] = {}
     for name in ("instruct", "medical"):
         model = load_model(context.run / name / "model", context.config.batch_size)
-        models[name] = evaluate_real(model, context.data, held_out, context.folder, name=name)
+        bits = partial(bits_per_character, model.model.language, model.processor)
+        models[name] = evaluate_real(model, bits, context.data, held_out, context.folder, name=name)
         context.say(f"{name}: pictures and text done")
         exams[name] = {}
         for path in sorted((context.data / "exam").glob("*/items.jsonl")):

@@ -10,7 +10,7 @@ KANA_SHARE = 0.05
 
 def is_japanese(text: str) -> bool:
     """Whether kana make up at least a twentieth of the characters: even statutes and manuals with code have more."""
-    return sum("ぁ" <= character <= "ヿ" for character in text) >= KANA_SHARE * max(1, len(text))
+    return sum("ぁ" <= character <= "ヿ" for character in text) >= KANA_SHARE * len(text) > 0
 
 
 def tokenizer_figures(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, float]:
