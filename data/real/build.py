@@ -2,9 +2,11 @@
 
 The folder holds ``text/``, ``en_text/`` and ``medical_text/`` (``NAME.jsonl.zst``), ``images/`` and
 ``medical_images/`` (``NAME.jsonl`` beside ``NAME/``), and ``evals/`` (published exams). What cannot be used is
-listed in ``errors.jsonl`` and the build goes on. Each part appears whole or not at all; one that is there is kept.
+listed in ``errors.jsonl`` and the build goes on. Each part appears whole or not at all. A build starts afresh: it takes
+half a minute.
 """
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from jvlm_data.real.texts import write_sources
 from jvlm_data.rows import Fault, nothing_usable, read_rows, text, value
 
 from jvlm.errors import DataError, UsageError
-from jvlm.files import append_json_line, new_folder, read_json_lines, sha256_file, write_bytes
+from jvlm.files import append_json_line, new_folder, sha256_file, write_bytes
 from jvlm.images.shards import write_shards
 from jvlm.sample import Sample
 
@@ -38,7 +40,7 @@ class RealConfig:
 
 
 def build(config: RealConfig, out: Path, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Build every part that is not there yet; returns the counts of each and the number of faults.
+    """Build every part, in the place of an earlier one; returns the counts of each and the number of faults.
 
     Leaves ``text/general/SOURCE.jsonl``, ``text/medical.jsonl``, ``shards/SET/``, ``exam/NAME/items.jsonl``,
     ``folder/`` and ``errors.jsonl``. Raises UsageError when `root` is no folder, DataError when a part is empty.
@@ -130,8 +132,8 @@ def _unique(samples: Iterable[Sample]) -> list[Sample]:
 def _shards(samples: list[Sample], out: Path) -> int:
     if not samples:
         raise DataError("nothing usable for a set of pictures", where=out.name, fix=f"the folder should hold {LAYOUT}")
-    if not out.is_dir():
-        write_shards(iter(samples), out)
+    shutil.rmtree(out, ignore_errors=True)
+    write_shards(iter(samples), out)
     return len(samples)
 
 
@@ -140,6 +142,7 @@ def _exams(source: Path, out: Path, faults: list[Fault]) -> dict[str, int]:
     from jvlm_data.clinical_lab.convert import convert as clinical_lab
     from jvlm_data.igakuqa119.convert import convert as igakuqa119
 
+    shutil.rmtree(out, ignore_errors=True)
     found = {}
     for name, folder, convert in (
         ("igakuqa119", source / "igakuqa119", igakuqa119),
@@ -148,8 +151,6 @@ def _exams(source: Path, out: Path, faults: list[Fault]) -> dict[str, int]:
     ):
         if not folder.is_dir():
             faults.append({"where": str(folder.relative_to(source.parent)), "error": "no such folder"})
-        elif (out / name).is_dir():
-            found[name] = len(read_json_lines(out / name / "items.jsonl"))
         else:
             found[name] = convert(folder, out / name)["items"]
     return found
@@ -180,8 +181,6 @@ def _commonsense(source: Path, out: Path) -> dict[str, int]:
 
 def _loose_images(pictures: list[Picture], out: Path) -> None:
     """The first held-out pictures by hash, as a user's folder would hold them."""
-    if out.is_dir():
-        return
     chosen = sorted({p.sha256: p for p in pictures}.values(), key=lambda p: p.sha256)[:FOLDER_IMAGES]
     with new_folder(out) as folder:
         for number, picture in enumerate(chosen):

@@ -17,7 +17,7 @@ from jvlm.errors import DataError
 from jvlm.files import sha256_bytes, sha256_file
 from jvlm.images.load import load_image
 
-TEMPLATES = frozenset({"grocery_store", "bccd", "isic2017", "pneumoniamnist", "idrid_fundus", "covid_cxr", "vqa_rad"})
+TEMPLATES = frozenset({"grocery_store", "bccd", "isic2017", "pneumoniamnist", "idrid_fundus", "vqa_rad"})
 """Sources whose captions, if any, are made from labels."""
 HELD_OUT = {"test": 0.10, "val": 0.02}
 
@@ -75,7 +75,7 @@ def splits(pictures: Iterable[Picture]) -> dict[str, str]:
     official: dict[str, str] = {}
     for picture in pictures:
         group.join(picture.sha256, picture.sha256)
-        if picture.source not in TEMPLATES:
+        if picture.caption and picture.source not in TEMPLATES:
             group.join(picture.sha256, text_hash(picture.caption))
         if picture.source == "vqa_rad":
             published = "test" if picture.row.get("split") == "test" else "train"

@@ -76,10 +76,12 @@ def naming_question(picture: Picture) -> Sample:
 
 
 def counting_questions(picture: Picture) -> Iterator[Sample]:
-    """White and red cells of a blood smear; one that was not annotated counts as none."""
+    """White and red cells of a blood smear; what was not annotated is not asked, for it may be there."""
     label = picture.row.get("label")
     for kind, (key, name) in COUNTS.items():
-        number = int(label.get(key, 0)) if isinstance(label, dict) else 0
+        number = label.get(key) if isinstance(label, dict) else None
+        if not isinstance(number, int):
+            continue
         yield _sample(picture, kind, f"{name}はいくつ写っていますか。", f"{number}個です。", {"gold": str(number)})
 
 

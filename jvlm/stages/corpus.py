@@ -1,5 +1,6 @@
 """From nothing to a tokenizer: the raw data, the cleaned corpus, the pieces."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,10 @@ def corpus(context: StageContext) -> dict[str, Any]:
     settings = context.config.model_dump()
     planted = False
     if not settings["inputs"] and sources.is_dir():
-        settings["inputs"] = [CorpusInput(path=path, source=path.stem) for path in sorted(sources.glob("*.jsonl"))]
+        settings["inputs"] = [
+            CorpusInput(path=path, source=path.stem, any_language=_language(path) != "ja")
+            for path in sorted(sources.glob("*.jsonl"))
+        ]
     elif not settings["inputs"]:
         settings["inputs"] = [CorpusInput(path=raw, source="toyworld")]
         planted = True
@@ -52,6 +56,12 @@ def corpus(context: StageContext) -> dict[str, Any]:
         report |= score_cleaning(truth, kept, read_json_lines(raw))
         context.say(f"dirt found {report['dirt_recall']:.3f}, clean lines lost {report['clean_loss']:.4f}")
     return report
+
+
+def _language(path: Path) -> str:
+    """What the first row of a source says of its language: a source is of one."""
+    with open(path, encoding="utf-8") as rows:
+        return str(json.loads(rows.readline() or "{}").get("language", "ja"))
 
 
 def tokenizer(context: StageContext) -> dict[str, Any]:

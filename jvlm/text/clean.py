@@ -14,9 +14,10 @@ LINE_RULES: dict[str, rules.LineRule] = {
     "symbol_garbage": rules.is_symbol_garbage,
     "stutter": rules.is_stutter,
 }
+FOREIGN = "foreign_language"
 DOCUMENT_RULES: dict[str, rules.DocumentRule] = {
     "symbol_garbage": rules.is_wordless,
-    "foreign_language": rules.is_foreign,
+    FOREIGN: rules.is_foreign,
 }
 REPEATED_LINE, TOO_SHORT = "repeated_line", "too_short"
 
@@ -38,11 +39,12 @@ class Cleaned:
     removals: list[Removal]
 
 
-def clean(text: str, *, min_chars: int = 20) -> Cleaned:
+def clean(text: str, *, min_chars: int = 20, any_language: bool = False) -> Cleaned:
     """Normalise, drop bad lines, then judge what is left. Blank lines at the ends and runs of them are closed up.
 
     A document left with fewer than `min_chars` characters is dropped whole, under the reason that took most of it;
     so is a loop: one line said three times or more and nothing else, or over nine tenths of repeats.
+    With `any_language` a document need not be Japanese.
     """
     kept: list[str] = []
     removals: list[Removal] = []
@@ -62,7 +64,7 @@ def clean(text: str, *, min_chars: int = 20) -> Cleaned:
         previous = bare
         seen[bare] += 1
     left = "\n".join(kept).strip("\n")
-    verdict = _document_reason(left, removals, min_chars)
+    verdict = _document_reason(left, removals, min_chars, any_language)
     if verdict:
         return Cleaned(None, [*removals, Removal(verdict, left)])
     return Cleaned(left, removals)
@@ -75,9 +77,9 @@ def _line_reason(line: str, previous: str | None, seen: Counter[str]) -> str | N
     return REPEATED_LINE if rules.is_repeat(line, previous, seen) else None
 
 
-def _document_reason(left: str, removals: list[Removal], min_chars: int) -> str | None:
+def _document_reason(left: str, removals: list[Removal], min_chars: int, any_language: bool) -> str | None:
     for reason, rule in DOCUMENT_RULES.items():
-        if rule(left):
+        if rule(left) and not (any_language and reason == FOREIGN):
             return reason
     characters: Counter[str] = Counter()
     for removal in removals:

@@ -37,6 +37,8 @@ class CorpusInput(BaseModel):
     """How often a training document of this source is written: 0.5 takes half of them, 2 writes each twice."""
     licence: str = ""
     """Licence of documents that do not state their own."""
+    any_language: bool = False
+    """Keep documents that are not Japanese, such as those of an English source; otherwise they are dropped."""
 
 
 class CorpusConfig(BaseModel):
@@ -153,7 +155,7 @@ def _cleaned(config: CorpusConfig, tally: _Tally, errors: list[InputError], writ
     for item in config.inputs:
         for raw in read_documents(item.path, item.source, errors, licence=item.licence, text_field=config.text_field):
             tally.count("read", raw.source, raw.text)
-            result = clean(raw.text, min_chars=config.min_chars)
+            result = clean(raw.text, min_chars=config.min_chars, any_language=item.any_language)
             for removal in result.removals:
                 write(tally.remove(raw, removal.reason, removal.text, removal.line, {}))
             if result.text is not None:

@@ -1,12 +1,12 @@
 import json
 import re
-from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from exam_items import make_item, multi, numeric
+from page_tags import HOSTILE, Tags
 from PIL import Image
 
 from jvlm.errors import DataError
@@ -14,8 +14,6 @@ from jvlm.eval.audits import image_removal_audit
 from jvlm.eval.exam import score_exam
 from jvlm.eval.report import headline_table, write_report
 from jvlm.eval.statistics import accuracy
-
-HOSTILE = '</p><script>alert(1)</script><img src=x onerror="alert(2)">&amp;'
 
 TOY_KEYS = (
     "caption_exact_test", "caption_exact_compositional", "caption_exact_drop_prefer", "vqa_test",
@@ -114,31 +112,6 @@ def run(tmp_path: Path) -> Path:
                 Image.new("RGB", (64, 64), (20 * i, 90, 160)).save(buffer, "PNG")
                 (folder / "eval" / "images" / f"{name}.png").write_bytes(buffer.getvalue())
     return folder
-
-
-class Tags(HTMLParser):
-    """Collects tags and checks that they nest."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def change(run: Path, stage: str, *keys: str, value: Any) -> None:

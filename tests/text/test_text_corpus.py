@@ -104,6 +104,16 @@ def test_held_out_text_that_stands_inside_training_text_is_dropped(tmp_path: Pat
     assert held_out[0] in [row["text"] for row in rows(tmp_path / "kept" / "held_out.jsonl")]
 
 
+def test_an_input_may_hold_another_language(tmp_path: Path) -> None:
+    english = [f"Chapter {n}. The {n} ships sailed at dawn, and nobody on the quay knew where to." for n in range(30)]
+    inputs = [write(tmp_path / "in", "a", [sentence(n) for n in range(30)]), write(tmp_path / "in", "en", english)]
+    for any_language, kept in ((False, {"a"}), (True, {"a", "en"})):
+        inputs[1].any_language = any_language
+        config = CorpusConfig(inputs=inputs, held_out_share=0, near_duplicate_threshold=1)
+        build_corpus(config, tmp_path / str(any_language))
+        assert {row["source"] for row in rows(tmp_path / str(any_language) / "train.jsonl")} == kept
+
+
 def test_nothing_left_or_nothing_there_is_an_error_and_leaves_no_folder(tmp_path: Path) -> None:
     short = write(tmp_path / "in", "a", ["短い", "はい"])
     with pytest.raises(DataError, match="empty") as caught:

@@ -59,7 +59,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write_set(root / "images", "photos", rows, photos)
     smears = {f"{i}.png": png(2000 + i) for i in range(60)}
-    rows = [{"image": f"{i}.png", "label": {"WBC": i % 3}, "caption_ja": f"白血球{i % 3}個。"} for i in range(60)]
+    rows = [
+        {
+            "image": f"{i}.png",
+            "label": {"WBC": i % 3} | ({"RBC": 9} if i % 2 else {}),
+            "caption_ja": f"白血球{i % 3}個。",
+        }
+        for i in range(60)
+    ]
     write_set(root / "medical_images", "bccd", rows, smears)
     films = {f"{i}.png": png(3000 + i) for i in range(20)}
     asked = [(i, "test" if i % 4 == 0 else "train") for i in range(20)] + [(0, "train")]
@@ -159,7 +166,8 @@ def test_questions_and_records(built, root):
     assert {reader.record(n)["meta"]["gold"] for n in range(len(reader))} <= set(FRUIT)
     reader = ShardReader(out / "shards" / "counting_test")
     golds = [reader.record(n)["meta"] for n in range(len(reader))]
-    assert {meta["gold"] for meta in golds if meta["kind"] == "count_red"} == {"0"}
+    assert {meta["gold"] for meta in golds if meta["kind"] == "count_red"} == {"9"}  # not asked where not annotated
+    assert len([m for m in golds if m["kind"] == "count_red"]) < len([m for m in golds if m["kind"] == "count_white"])
     assert counts["vqa_rad_test"] == 5
     (item,) = load_items(out / "exam" / "jcommonsenseqa" / "items.jsonl")
     assert (item.accept, item.options[2].text, item.answer_type) == ([["c"]], "田園", "mcq_single")
