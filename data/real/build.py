@@ -20,7 +20,7 @@ from jvlm_data.real.texts import write_sources
 from jvlm_data.rows import Fault, nothing_usable, read_rows, text, value
 
 from jvlm.errors import DataError, UsageError
-from jvlm.files import append_json_line, new_folder, sha256_file, write_bytes
+from jvlm.files import append_json_line, new_folder, read_json_lines, sha256_file, write_bytes
 from jvlm.images.shards import write_shards
 from jvlm.sample import Sample
 
@@ -104,7 +104,7 @@ def _sets(
             try:
                 text(picture.row, "question"), text(picture.row, "answer")
             except DataError as error:
-                faults.append({"where": picture.id, "error": error.what})
+                faults.append({"where": picture.where, "error": error.what})
                 continue
         answered.append(picture)
     radiology = part(answered, "train", "vqa_rad")
@@ -138,7 +138,7 @@ def _shards(samples: list[Sample], out: Path) -> int:
 
 
 def _exams(source: Path, out: Path, faults: list[Fault]) -> dict[str, int]:
-    """Exam records of each set that `source` holds; one that is absent is a fault."""
+    """Exam records of each set that `source` holds; one that is absent is a fault, as are questions left out."""
     from jvlm_data.clinical_lab.convert import convert as clinical_lab
     from jvlm_data.igakuqa119.convert import convert as igakuqa119
 
@@ -153,6 +153,7 @@ def _exams(source: Path, out: Path, faults: list[Fault]) -> dict[str, int]:
             faults.append({"where": str(folder.relative_to(source.parent)), "error": "no such folder"})
         else:
             found[name] = convert(folder, out / name)["items"]
+            faults += read_json_lines(out / name / "errors.jsonl")
     return found
 
 

@@ -24,9 +24,10 @@ HELD_OUT = {"test": 0.10, "val": 0.02}
 
 @dataclass(frozen=True)
 class Picture:
-    """One row of a manifest. `sha256` is that of the file's bytes."""
+    """One row of a manifest, at `where` (file and line). `sha256` is that of the picture's bytes."""
 
     id: str
+    where: str
     source: str
     path: Path
     sha256: str
@@ -55,7 +56,7 @@ def read_pictures(folder: Path, faults: list[Fault], captioned: bool) -> list[Pi
                     load_image(path)
                     hashes[path] = sha256_file(path)
                 identity = f"{manifest.stem}-{where.rpartition(':')[2].zfill(6)}"
-                picture = Picture(identity, manifest.stem, path, hashes[path], row)
+                picture = Picture(identity, where, manifest.stem, path, hashes[path], row)
                 if captioned and not picture.caption:
                     raise DataError("the row has no caption")
             except DataError as error:
