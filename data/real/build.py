@@ -191,5 +191,5 @@ def _loose_images(pictures: list[Picture], out: Path) -> None:
 def _differences(root: Path) -> int:
     """Files of the card that are absent here or have another hash: another edition, not a fault."""
     card = yaml.safe_load((Path(__file__).parent / "card.yaml").read_text(encoding="utf-8"))
-    paths: Iterator[tuple[Path, str]] = ((root / f["path"], f["sha256"]) for f in card["files"])
+    paths: Iterator[tuple[Path, str]] = ((root / f["path"], f["sha256"]) for f in card["sources"])
     return sum(not path.is_file() or sha256_file(path) != digest for path, digest in paths)
