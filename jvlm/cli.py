@@ -124,12 +124,16 @@ def evaluate(
 
                 results |= evaluate_exam_set(loaded, data / "exam" / task, out, name=name)
         write_json(out / "results.json", results)
-    if as_json or TOYWORLD in tasks:
-        _print(results, as_json)
-        return
-    from jvlm.eval.exams import COLUMNS, summary
+    exams = {exam: result for exam, result in results.items() if "not_asked" in result}
+    if as_json or len(exams) < len(results):
+        _print(results if as_json else {key: value for key, value in results.items() if key not in exams}, as_json)
+    if exams and not as_json:
+        from jvlm.eval.exams import summary
 
-    _table(list(COLUMNS), [summary(exam, result) for exam, result in results.items()])
+        head, *rows = summary(exams)
+        _table(head, rows)
+    if any(result["not_asked"] for result in exams.values()):
+        raise typer.Exit(EXIT_ITEM_ERRORS)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from math import ceil
 from typing import Any
 
 from jvlm.errors import DataError, JvlmError
@@ -58,12 +59,22 @@ class ExamSheet:
     @property
     def required_passed(self) -> bool:
         """At least 80 % of the 必修 points that count; true for a paper without a 必修 part."""
-        return self.required.points * 100 >= REQUIRED_PERCENT * self.required.total
+        return self.required.points >= self.required_needed
 
     @property
     def general_passed(self) -> bool:
-        """At least the passing mark, compared as whole numbers: exactly the mark is enough."""
-        return self.general.points >= self.cutoff * self.general.total
+        """At least the passing mark: exactly the mark is enough."""
+        return self.general.points >= self.general_needed
+
+    @property
+    def required_needed(self) -> int:
+        """Points of the 必修 part that pass, of those that count."""
+        return ceil(Fraction(REQUIRED_PERCENT, 100) * self.required.total)
+
+    @property
+    def general_needed(self) -> int:
+        """Points of the general part that pass, of those that count."""
+        return ceil(self.cutoff * self.general.total)
 
     @property
     def taboo_passed(self) -> bool:
@@ -80,6 +91,7 @@ class ExamSheet:
         record["cutoff"] = float(self.cutoff)
         record |= {"points": self.all.points, "total": self.all.total, "n": self.all.n, "n_correct": self.all.correct}
         record |= {"required_share": self.required.share, "general_share": self.general.share, "share": self.all.share}
+        record |= {"required_needed": self.required_needed, "general_needed": self.general_needed}
         record |= {
             name: getattr(self, name) for name in ("required_passed", "general_passed", "taboo_passed", "passed")
         }
@@ -112,7 +124,7 @@ def score_exam(
             continue
         if set(answer or []) & set(item.kinki):
             sheet.taboo_items.append(item.id)
-        image = "image" if item.images else "image_missing" if "image_missing" in item.tags else "text"
+        image = "image" if item.pictures else "image_missing" if "image_missing" in item.tags else "text"
         tallies = [sheet.all, sheet.required if item.required else sheet.general]
         tallies += [sheet.by_section.setdefault(item.section, Tally())]
         tallies += [sheet.by_kind.setdefault(kind, Tally()) for kind in (item.answer_type, image)]

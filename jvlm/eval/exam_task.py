@@ -1,7 +1,8 @@
 """Putting exam questions to a model and scoring its marks: by the likelihood of the choices, numbers by generation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from jvlm.eval import requests
 from jvlm.eval.baselines import best_constant_marks, exam_chance
@@ -13,8 +14,13 @@ from jvlm.eval.statistics import accuracy
 from jvlm.infer.types import Model
 from jvlm.sample import Sample
 
-Marks = tuple[list[str] | None, bool]
-"""The labels marked, None for an unreadable answer, and whether a tie was broken."""
+
+class Marks(NamedTuple):
+    """The labels marked, None for none that could be read; whether a tie was broken; whether the question was put."""
+
+    answer: list[str] | None
+    tied: bool = False
+    asked: bool = True
 
 
 def ask_exam(
@@ -28,6 +34,7 @@ def ask_exam(
     arm: str,
     max_new_tokens: int,
     written: bool = False,
+    refused: Mapping[str, str] | None = None,
 ) -> list[Record]:
     """One record per item, in their order; what `out/samples.jsonl` holds is not asked again.
 
@@ -35,19 +42,28 @@ def ask_exam(
         questions: each item as it is put to the model.
         name, task, arm: of the model, the task and the way it is asked, as the records say.
         written: generate and parse every answer, not only numbers.
+        refused: why the model cannot be asked, by item id; the record says so under `error`.
     """
-    generated = [written or item.answer_type == "numeric" for item in items]
-    settings = [f"generate {max_new_tokens}" if by_text else "choices" for by_text in generated]
+    refused = refused or {}
+    written_down, not_put = f"generate {max_new_tokens}", "not asked"
+    settings = [
+        not_put if item.id in refused else written_down if written or item.answer_type == "numeric" else "choices"
+        for item in items
+    ]
     ledger = Ledger(out, name, task, arm, questions, settings)
-    numbers = [i for i in ledger.missing if generated[i]]
-    choices = sorted(set(ledger.missing) - set(numbers))
-    texts = [[option.text for option in items[i].options] for i in choices]
+    missing = ledger.missing
+    numbers = [i for i in missing if settings[i] == written_down]
+    choices = [i for i in missing if settings[i] == "choices"]
+    for i in missing:
+        if settings[i] == not_put:
+            ledger.add(i, {"error": refused[items[i].id]} | _verdict(items[i], None))
+    texts = [[option.words for option in items[i].options] for i in choices]
     position = iter(choices)
     for batch in requests.choice_log_likelihoods(model, [questions[i] for i in choices], texts):
         for scores in batch:
             i = next(position)
             answer, tied = choose(scores, items[i].labels, items[i].n_select)
-            chosen = "、".join(option.text for option in items[i].options if option.label in answer)
+            chosen = "、".join(option.words for option in items[i].options if option.label in answer)
             ledger.add(i, {"scores": scores, "output": chosen, "tied": tied} | _verdict(items[i], answer))
     position = iter(numbers)
     for generations in requests.generate(model, [questions[i] for i in numbers], max_new_tokens):
@@ -60,22 +76,23 @@ def ask_exam(
 
 def read_marks(item: ExamItem, record: Record) -> Marks:
     """The marks of a record, by today's rules."""
+    if "error" in record:
+        return Marks(None, asked=False)
     if "scores" in record:
-        return choose(record["scores"], item.labels, item.n_select)
-    return parse_answer(record["output"], item), False
+        return Marks(*choose(record["scores"], item.labels, item.n_select))
+    return Marks(parse_answer(record["output"], item))
 
 
 def score_marks(items: Sequence[ExamItem], marks: Sequence[Marks], seed: int) -> Record:
-    """Accuracy without the items removed for everybody; unreadable answers are wrong, and counted."""
-    counted = [
-        (item, answer, tied) for item, (answer, tied) in zip(items, marks, strict=True) if item.excluded != "all"
-    ]
-    kept = [item for item, _, _ in counted]
+    """Accuracy without the items removed for everybody; unreadable answers and questions not asked are wrong."""
+    counted = [(item, mark) for item, mark in zip(items, marks, strict=True) if item.excluded != "all"]
+    kept = [item for item, _ in counted]
     constants, best = best_constant_marks(kept)
-    right = [is_correct(item, answer) for item, answer, _ in counted]
+    right = [is_correct(item, mark.answer) for item, mark in counted]
     groups = [item.group_id for item in kept]
     score = accuracy(right, chance=exam_chance(kept), best_constant=best, groups=groups, seed=seed)
-    failures, ties = sum(answer is None for _, answer, _ in counted), sum(tied for _, _, tied in counted)
+    failures = sum(mark.asked and mark.answer is None for _, mark in counted)
+    ties = sum(mark.tied for _, mark in counted)
     return {**score, "constant": constants, "parse_failures": failures, "ties": ties}
 
 

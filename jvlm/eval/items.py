@@ -20,6 +20,11 @@ class Option:
     text: str
     image: str | None = None
 
+    @property
+    def words(self) -> str:
+        """What an answer says to choose it: its text, or its label where it is a picture alone."""
+        return self.text or self.label
+
 
 @dataclass(frozen=True)
 class ExamItem:
@@ -60,6 +65,11 @@ class ExamItem:
     def labels(self) -> list[str]:
         return [option.label for option in self.options]
 
+    @property
+    def pictures(self) -> list[str]:
+        """The question's images, then those that stand for options."""
+        return self.images + [option.image for option in self.options if option.image]
+
 
 def load_items(path: Path) -> list[ExamItem]:
     """Items of a JSONL file; image names are taken relative to its folder.
@@ -68,7 +78,7 @@ def load_items(path: Path) -> list[ExamItem]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other signs that end a line
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the exam: {error}", where=path, fix="build it with `jvlm data build`") from None
     items: dict[str, ExamItem] = {}
@@ -93,8 +103,7 @@ def exam_sample(item: ExamItem, with_image: bool = True) -> Sample:
     Content: image indices, then shared text and stem, then one line `label text` per option. With
     `with_image=False` there is no image and no index: no image tokens at all.
     """
-    pictures = item.images + [option.image for option in item.options if option.image]
-    images = [ImageRef(path=picture) for picture in pictures] if with_image else []
+    images = [ImageRef(path=picture) for picture in item.pictures] if with_image else []
     lines = [f"{item.shared_text}{item.stem}"] + [f"{option.label} {option.text}" for option in item.options]
     if not item.options:
         lines.append("")  # the format keeps the line break after the stem
@@ -104,10 +113,10 @@ def exam_sample(item: ExamItem, with_image: bool = True) -> Sample:
 
 
 def exam_answer(item: ExamItem) -> str:
-    """The assistant's turn for the first accepted answer: choice texts joined by 、 in label order, or the digits."""
+    """The assistant's turn for the first accepted answer: choices joined by 、 in label order, or the digits."""
     if item.answer_type == "numeric":
         return item.accept[0][0]
-    return "、".join(option.text for option in item.options if option.label in item.accept[0])
+    return "、".join(option.words for option in item.options if option.label in item.accept[0])
 
 
 def _item(record: Any, folder: Path, where: str) -> ExamItem:

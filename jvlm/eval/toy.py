@@ -117,11 +117,11 @@ def evaluate_exam(model: Model, folder: Path, config: ToyConfig, out: Path, *, n
         marks = {arm: [read_marks(item, r) for item, r in zip(items, said[arm], strict=True)] for arm in task.arms}
         scores: Record = {arm: score_marks(items, marks[arm], config.seed) for arm in task.arms}
         if task.scorer == "exam_paper":
-            answers = {item.id: answer for item, (answer, _) in zip(items, marks["image"], strict=True)}
+            answers = {item.id: mark.answer for item, mark in zip(items, marks["image"], strict=True)}
             scores["sheet"] = score_exam(items, answers, config.cutoff).to_record()
         if "removed" in task.arms:
             right = {
-                arm: {item.id: is_correct(item, answer) for item, (answer, _) in zip(items, marks[arm], strict=True)}
+                arm: {item.id: is_correct(item, mark.answer) for item, mark in zip(items, marks[arm], strict=True)}
                 for arm in task.arms
             }
             groups = {item.id: item.group_id for item in items}
@@ -255,7 +255,7 @@ def _read_items(path: Path, task: Task) -> list[ExamItem]:
     if task.scorer != "exam_paper":
         items = [item for item in items if item.excluded != "all"]
     if task.scorer == "exam_image":
-        items = [item for item in items if item.images and item.answer_type == "mcq_single"]
+        items = [item for item in items if item.pictures and item.answer_type == "mcq_single"]
     if not items:
         raise DataError(f"no item for the task {task.name}", where=path)
     return items[: task.limit]

@@ -81,7 +81,9 @@ class VisionLanguageModel:
         """For each sample and each of its choices: sum of log p over the choice's text and the end mark.
 
         Documents are packed end to end under the block-diagonal mask, so no padding enters the numbers.
+        Raises DataError when an image cannot be read or a prompt and a choice take more tokens than the model's window.
         """
+        limit = self.model.language.config.max_position_embeddings
         out: list[list[float]] = [[] for _ in samples]
         row: list[tuple[int, list[int], int]] = []  # sample, ids, length of the prompt
         room = ROW_TOKENS
@@ -89,6 +91,8 @@ class VisionLanguageModel:
             prompt = self.processor.encode(sample.messages, generation_prompt=True).ids
             for text in texts:
                 ids = [*prompt, *self.processor.tokenizer.encode(text), self.processor.end]
+                if len(ids) > limit:  # rotary positions would go on without a word where none was ever trained
+                    raise DataError(f"prompt and answer take {len(ids)} of {limit} tokens", where=sample.id)
                 if len(ids) - 1 > room and row:
                     self._score(row, samples, out)
                     row, room = [], ROW_TOKENS

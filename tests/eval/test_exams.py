@@ -1,25 +1,31 @@
 """Published exams as papers, by a model whose likelihoods are known."""
 
+import gc
 import json
+import re
+import shutil
+import sys
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from exam_items import make_item, multi, numeric
-from tiny import encoded_image
+from tiny import encoded_image, make_model
 
-from jvlm.errors import DataError
+from jvlm import cli
+from jvlm.errors import EXIT_ITEM_ERRORS, DataError
 from jvlm.eval import exams
 from jvlm.eval.exam import score_exam
-from jvlm.eval.exams import COLUMNS, evaluate_exam_set, summary
-from jvlm.eval.items import ExamItem
+from jvlm.eval.exams import evaluate_exam_set, summary
+from jvlm.eval.items import ExamItem, Option
 from jvlm.infer.types import Generation
 
+ARMS = ("image", "removed")
 MARKS = """
 version: made
 general:
-  first: {points: 3, total: 5}
+  first: {points: 3, total: 5, paper: 12}
 """
 
 
@@ -35,7 +41,7 @@ class Knows:
 
     def choice_log_likelihoods(self, samples, choices):
         return [
-            [-float((text != "所見b") if sample.images else ord(text[-1])) for text in texts]
+            [-float((text not in ("所見b", "b")) if sample.images else ord(text[-1])) for text in texts]
             for sample, texts in zip(samples, choices, strict=True)
         ]
 
@@ -52,14 +58,16 @@ def write_exam(folder: Path, items: list[ExamItem]) -> Path:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "marks.yaml").write_text(MARKS)
     monkeypatch.setattr(exams, "asset", lambda *parts: tmp_path / "marks.yaml")
+    drawn = [Option("a", "", "images/p.png"), Option("b", "", "images/p.png")]
     items = [
         make_item("right", exam="first"),
         make_item("wrong", exam="first", accept=[["c"]]),
         make_item("seen", exam="first", accept=[["b"]], images=["images/p.png"]),
         multi("two", "ab", exam="first"),
         numeric("number", "42", exam="first"),
-        make_item("long", exam="first"),
+        make_item("long", exam="first", accept=[["e"]], images=["images/p.png"]),
         make_item("must", exam="first", required=True, section="B", points=3),
+        make_item("drawn", exam="first", accept=[["b"]], options=drawn),
         make_item("other", exam="second", accept=[["d"]]),
     ]
     return write_exam(tmp_path / "made", items)
@@ -70,27 +78,51 @@ def test_every_exam_is_a_paper_of_its_own(folder, tmp_path):
     assert set(results) == {"first", "second"}
     first, second = results["first"], results["second"]
     assert first["not_asked"] == {"long": "prompt and answer take 9 of 8 tokens"}
-    assert (first["all"]["value"], first["all"]["n"]) == (pytest.approx(5 / 6), 6)  # the long one was never put
-    assert (first["image"]["value"], first["removed"]["value"], first["image"]["n"]) == (1.0, 0.0, 1)
-    assert first["audit"]["transitions"]["gain"] == 1
+    assert (first["all"]["value"], first["all"]["n"]) == (pytest.approx(6 / 8), 8)  # the long one is wrong
+    assert (first["image"]["n"], first["removed"]["n"]) == (3, 3)  # with the question whose choices are pictures
+    assert (first["image"]["value"], first["removed"]["value"]) == (pytest.approx(2 / 3), 0.0)
+    assert first["audit"]["transitions"]["gain"] == 2
+    assert first["all"]["parse_failures"] == 0
     sheet = first["sheet"]
-    assert (sheet["general"]["points"], sheet["general"]["total"]) == (4, 6)  # … but stands on the paper
-    assert (sheet["required_share"], sheet["unanswered"], sheet["points_missing"]) == (1.0, 1, -1)
-    assert sheet["passed"]  # 4 of 6 where 3 of 5 are needed
+    assert (sheet["general"]["points"], sheet["general"]["total"], sheet["general_needed"]) == (5, 7, 5)
+    assert (sheet["required_share"], sheet["required_needed"], sheet["unanswered"]) == (1.0, 3, 1)
+    assert sheet["points_missing"] == 2
+    assert sheet["passed"]  # 5 of 7 where 3 of 5 are needed
     assert (second["all"]["value"], second["not_asked"]) == (0.0, {})
     assert "sheet" not in second  # no passing mark is published
     assert "image" not in second
 
 
-def test_the_line_of_the_table(folder, tmp_path):
-    results = evaluate_exam_set(Knows(), folder, tmp_path / "out", name="m")
-    line = dict(zip(COLUMNS, summary("first", results["first"]), strict=True))
-    assert (line["n"], line["必修"], line["passed"], line["not asked"]) == ("6", "100.0%", "yes", "1")
-    assert line["points"] == "7 / 9 (-1 absent)"
-    assert line["with image"].startswith("100.0% [")
-    assert line["removed"].startswith("0.0% [")
-    bare = dict(zip(COLUMNS, summary("second", results["second"]), strict=True))
-    assert (bare["points"], bare["passed"], bare["with image"]) == ("–", "–", "–")
+def test_a_question_that_cannot_be_asked_is_written_down(folder, tmp_path):
+    evaluate_exam_set(Knows(), folder, tmp_path / "out", name="m")
+    records = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open(encoding="utf-8")]
+    said = {(r["id"], r["arm"]): (r["error"], r["answer"], r["correct"]) for r in records if "error" in r}
+    assert said == {("long", arm): ("prompt and answer take 9 of 8 tokens", None, False) for arm in ARMS}
+
+    class Wider(Knows):
+        def check(self, sample, answers): ...
+
+    again = evaluate_exam_set(Wider(), folder, tmp_path / "out", name="m")
+    assert (again["first"]["not_asked"], again["first"]["sheet"]["unanswered"]) == ({}, 0)  # asked after all
+
+
+def test_choices_that_are_pictures_are_chosen_by_their_labels(folder, tmp_path):
+    evaluate_exam_set(Knows(), folder, tmp_path / "out", name="m")
+    records = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open(encoding="utf-8")]
+    (drawn,) = [r for r in records if r["id"] == "drawn" and r["arm"] == "image"]
+    assert (drawn["output"], drawn["tied"], drawn["gold"]) == ("b", False, "b")
+
+
+def test_the_table_has_a_column_per_exam(folder, tmp_path):
+    (head, *rows) = summary(evaluate_exam_set(Knows(), folder, tmp_path / "out", name="m"))
+    assert head == ["", "first", "second"]
+    first, second = ({row[0]: row[column] for row in rows} for column in (1, 2))
+    assert (first["questions"], first["not asked, so wrong"], first["passed"]) == ("8", "1", "yes")
+    assert (first["必修 points"], first["必修 needed"], first["必修 share"]) == ("3 / 3", "3", "100.0%")
+    assert (first["general points"], first["general needed"], first["points absent"]) == ("5 / 7", "5", "2")
+    assert (first["right"], first["image questions"], first["without image"]) == ("75.0%", "66.7%", "0.0%")
+    assert first["right, 95 %"].startswith("40.9%")  # Wilson's interval of 6 in 8
+    assert (second["general points"], second["passed"], second["image questions"]) == ("–", "–", "–")
 
 
 def test_exactly_the_passing_mark_is_enough():
@@ -111,5 +143,31 @@ def test_missing_records_say_how_to_make_them(tmp_path):
 
 
 def test_the_shipped_marks_are_read():
-    marks = exams.load_config(exams.Marks, exams.asset("evals", "exams.yaml"))
+    marks = exams.load_config(exams.PassingMarks, exams.asset("evals", "exams.yaml"))
     assert (marks.general["112"].points, marks.general["112"].total) == (208, 299)
+
+
+def test_the_command_prints_the_table_and_tells_of_questions_not_asked(
+    folder, tmp_path, tokenizer, processor, monkeypatch, capsys
+):
+    from jvlm.model.directory import save_vision_language_model
+
+    save_vision_language_model(tmp_path / "run" / "model", make_model(tokenizer), processor)
+    shutil.copytree(folder, tmp_path / "run" / "data" / "exam" / "made")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["jvlm", "eval", str(tmp_path / "run" / "model"), "--tasks", *arguments])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        gc.enable()  # a command counts on its process to end
+        return left.value.code, capsys.readouterr().out
+
+    code, printed = run("made")
+    assert code in (None, 0)
+    assert max(map(len, printed.splitlines())) <= 80
+    assert re.search(r"passed\W+(yes|no)\W+–", printed)
+    rows = tmp_path / "run" / "data" / "exam" / "made" / "items.jsonl"
+    rows.write_text(rows.read_text(encoding="utf-8").replace("所見a", "所見" * 400, 1), encoding="utf-8")
+    code, printed = run("made", "--json")
+    assert code == EXIT_ITEM_ERRORS
+    assert list(json.loads(printed)["first"]["not_asked"]) == ["right"]
