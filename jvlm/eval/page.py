@@ -7,6 +7,7 @@ from typing import Any
 
 from jvlm.eval.charts import line_chart
 from jvlm.eval.markup import NONE, at, both, count, esc, section, show, table, tile
+from jvlm.eval.page_abilities import abilities_section
 from jvlm.eval.page_real import (
     limits_section,
     pictures_section,
@@ -18,6 +19,7 @@ from jvlm.eval.page_scores import exam_section, general_section, removal_section
 from jvlm.eval.style import STYLE
 from jvlm.eval.thumbnails import thumbnail_name
 
+_MARKS = {True: '<span class="good">○</span> ', False: '<span class="bad">×</span> ', None: ""}
 _CUT = 180  # characters of a corpus example that are shown
 
 # headline key → Japanese, English, unit
@@ -65,7 +67,7 @@ def render(report: dict[str, Any], curves: dict[str, Any], pictures: dict[str, s
     real = at(stages, "data", "metrics", "set") == "real"
     sections = [
         _headline(report),
-        *([limits_section(stages)] if real else []),
+        *([limits_section(stages), abilities_section(stages)] if real else []),
         _examples(report["examples"], pictures),
         *(_real_scores(stages) if real else _toy_scores(stages)),
         _curves(curves),
@@ -147,15 +149,15 @@ def _verdict(met: bool | None) -> str:
 def _examples(examples: list[dict[str, Any]], pictures: dict[str, str]) -> str:
     cards = []
     for example in examples:
-        mark = '<span class="good">○</span>' if example["correct"] else '<span class="bad">×</span>'
+        mark = _MARKS[example["correct"]]
         picture = pictures[thumbnail_name(example["id"])]
         cards.append(
             f'<figure><img src="{picture}" alt="{esc(example["id"])}"><figcaption>'
-            f'<p class="q">{esc(example["question"])}</p><p class="a">{mark} {esc(example["output"])}</p>'
+            f'<p class="q">{esc(example["question"])}</p><p class="a">{mark}{esc(example["output"])}</p>'
             f'<p class="g">正解 gold: {esc(example["gold"])}</p></figcaption></figure>'
         )
     models = {str(example["model"]) for example in examples}
-    note = "番号順の最初の画像、選んでいない。 First images by id, not chosen."
+    note = "決まった順の最初の画像、選んでいない。 First images in a fixed order, not chosen."
     note += f" モデル model: {esc(', '.join(models))}" if models else ""
     grid = f'<div class="cards">{"".join(cards)}</div>' if cards else ""
     return section("テスト画像と答え", "Test images and answers", grid, note)

@@ -4,6 +4,7 @@ from typing import Any
 
 from jvlm.eval.charts import interval_bars
 from jvlm.eval.markup import MODELS, NONE, at, both, count, esc, section, show, table
+from jvlm.eval.page_abilities import KINDS
 
 _ARMS = (
     ("image", "その画像", "its image"),
@@ -15,13 +16,6 @@ _EXAM_ARMS = (
     ("image", "画像問題", "with image"),
     ("removed", "同、画像なし", "image removed"),
 )
-_KINDS = {
-    "naming": ("見たことのない食品写真の名前", "naming grocery photos never seen"),
-    "count_white": ("白血球の数", "counting white blood cells"),
-    "count_red": ("赤血球の数", "counting red blood cells"),
-    "CLOSED": ("放射線画像の質問（はい・いいえ等）", "radiology questions, closed"),
-    "OPEN": ("放射線画像の質問（自由）", "radiology questions, open"),
-}
 
 
 def limits_section(stages: dict[str, Any]) -> str:
@@ -43,38 +37,43 @@ def limits_section(stages: dict[str, Any]) -> str:
 
 
 def published_exams_section(exams: Any) -> str:
-    """Every exam before and after the medical stage: with and without image, chance, constant, the paper's verdict."""
-    rows = []
+    """Every exam before and after the medical stage: with and without image, chance, constant; and the papers."""
+    accuracies, papers = [], []
     names = sorted({name for results in (exams or {}).values() for name in results})
     for name in names:
         for model in (model for model in MODELS if at(exams, model, name)):
             result = exams[model][name]
-            sheet = at(result, "sheet")
-            for arm, japanese, english in _EXAM_ARMS:
-                score = at(result, arm)
-                if score is None:
-                    continue
-                low, high = score["interval"]
-                near = (
-                    NONE if score["chance"] is None else "はい yes" if low <= score["chance"] <= high else "いいえ no"
-                )
-                row = [esc(name), esc(model), both(japanese, english), esc(score["n"]), show(score["value"], "%")]
-                row += [f"{low:.1%} – {high:.1%}", show(score["chance"], "%"), show(score["best_constant"], "%"), near]
-                row += [esc(score["parse_failures"]), esc(len(result["not_asked"]))]
-                rows.append([*row, _verdict(sheet) if arm == "all" and sheet else ""])
-    head = [both("試験", "exam"), both("モデル", "model"), both("問題", "questions"), "n", both("正答率", "accuracy")]
-    head += [both("95 %区間", "interval"), both("偶然", "chance"), both("定数", "constant")]
-    head += [both("区間が偶然を含む", "chance in interval"), both("読めない答え", "unreadable")]
-    head += [both("出題できず", "not asked"), both("成績", "paper")]
+            whole, sheet = result["all"], at(result, "sheet")
+            row = [esc(name), esc(model), *(_accuracy(at(result, arm)) for arm, _, _ in _EXAM_ARMS)]
+            row += [show(whole["chance"], "%"), show(whole["best_constant"], "%")]
+            accuracies.append([*row, esc(whole["parse_failures"]), esc(len(result["not_asked"]))])
+            if sheet:
+                papers.append([esc(name), esc(model), *_paper(sheet)])
+    head = [both("試験", "exam"), both("モデル", "model")]
+    arms = [both(japanese, english) for _, japanese, english in _EXAM_ARMS]
+    shares = [*head, *arms, both("偶然", "chance"), both("定数", "constant")]
+    shares += [both("読めない答え", "unreadable"), both("出題できず", "not asked")]
+    marks = [*head, both("必修", "required"), both("一般", "general"), both("禁忌", "taboo"), both("合否", "verdict")]
+    marks += [both("紙面にない点", "points absent")]
     note = "学習に使っていない。合否は公表された基準による。 Never trained on; passing marks as announced."
-    return section("国家試験", "National exams", table(head, rows, "wide"), note if rows else "")
+    body = table(shares, accuracies, "wide") + table(marks, papers, "wide")
+    return section("国家試験", "National exams", body, note if accuracies else "")
 
 
-def _verdict(sheet: dict[str, Any]) -> str:
+def _accuracy(score: Any) -> str:
+    if score is None:
+        return NONE
+    low, high = score["interval"]
+    return f"{show(score['value'], '%')} <small>{low:.1%} – {high:.1%}, n = {esc(score['n'])}</small>"
+
+
+def _paper(sheet: dict[str, Any]) -> list[str]:
+    parts = [
+        f"{tally['points']} / {tally['total']} <small>≥ {sheet[f'{part}_needed']}</small>" if tally["total"] else NONE
+        for part, tally in ((part, sheet[part]) for part in ("required", "general"))
+    ]
     passed = '<b class="good">合格 passed</b>' if sheet["passed"] else '<b class="bad">不合格 failed</b>'
-    required = f"必修 {sheet['required_share']:.0%}, " if sheet["required_share"] is not None else ""
-    missing = f", {sheet['points_missing']} 点は紙面になし points absent" if sheet["points_missing"] else ""
-    return f"{passed} {required}{sheet['points']} / {sheet['total']} 点 points{missing}"
+    return [*parts, esc(sheet["taboo_count"]), passed, esc(sheet["points_missing"])]
 
 
 def pictures_section(models: Any) -> str:
@@ -83,7 +82,7 @@ def pictures_section(models: Any) -> str:
     last = next((name for name in reversed(MODELS) if at(models, name, "pictures")), None)
     for kinds in (at(models, last, "pictures") or {}).values() if last else ():
         for kind, scores in kinds.items():
-            japanese, english = _KINDS.get(kind, (kind, kind))
+            japanese, english = KINDS.get(kind, (kind, kind))
             rows = [
                 (f"{ja} {en}", score["value"], score["interval"], score["best_constant"])
                 for arm, ja, en in _ARMS

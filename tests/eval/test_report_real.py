@@ -27,6 +27,7 @@ def arms(image: int, other: int, removed: int, constant: str) -> dict[str, Any]:
 def paper(right: int) -> dict[str, Any]:
     items = [make_item(f"A{i}") for i in range(100)]
     sheet = score_exam(items, {item.id: ["a"] if i < right else ["b"] for i, item in enumerate(items)}, 0.6)
+    assert sheet.general_needed == 60
     marks = {"constant": {"mcq_single": "a"}, "parse_failures": 2, "ties": 0}
     result = {"all": score(right, 100, 0.2, 0.25) | marks, "image": score(9, 40, 0.2, 0.25) | marks}
     return result | {"not_asked": {"A7": HOSTILE}, "sheet": sheet.to_record() | {"points_missing": 7}}
@@ -77,7 +78,7 @@ def run(tmp_path: Path) -> Path:
                 "question": "この画像を説明してください。",
                 "output": HOSTILE,
                 "gold": "城の写真",
-                "correct": False,
+                "correct": None,
             }
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             buffer = BytesIO()
@@ -139,10 +140,41 @@ def test_the_page_tells_limits_yardsticks_and_papers(run: Path) -> None:
         "law, old essays",
         "12.0 ×",
         "不合格 failed",
-        "7 点は紙面になし",
+        "22 / 100 <small>≥ 60</small>",
         "1.80 ×",
         "≥ 1.5 ×",
     ):
         assert said in page, said
     assert len([tag for tag, _ in parsed.tags if tag == "img"]) == 20
     assert "≥ 5 grocery_best_constant" in parsed.text
+
+
+def test_what_was_learned_is_judged_by_the_whole_interval(run: Path) -> None:
+    changed = METRICS["eval"] | {
+        "models": {
+            "medical": {
+                "pictures": {
+                    "naming_test": {"naming": arms(30, 6, 4, "茶")},  # 0.22 to 0.40, the constant has 0.05
+                    "counting_test": {"count_red": arms(8, 6, 4, "3")},  # 0.04 to 0.15 holds it
+                    "vqa_rad_test": {"OPEN": arms(0, 0, 0, "肺")},  # 0 to 0.04
+                },
+                "bpc": {"general": 3.0, "exam": 5.1},
+            },
+            "instruct": {"bpc": {"general": 3.0, "exam": 5.0}},
+        }
+    }
+    (run / "eval" / "done.json").write_text(json.dumps({"stage": "eval", "seconds": 1, "metrics": changed}))
+    write_report(run)
+    page = (run / "report.html").read_text()
+    start = page.index("できること、できないこと")
+    rows = page[start : page.index("</section>", start)].split("<tr>")[2:]
+    verdicts = [next(v for v in ("learned", "no better", "worse") if v in row.rsplit("<td>", 1)[1]) for row in rows]
+    # text (3.9 against 3.7), exam questions, retrieval, naming, red cells, open questions, the exam
+    assert verdicts == ["worse", "worse", "learned", "learned", "no better", "worse", "no better"]
+
+
+def test_a_caption_is_neither_right_nor_wrong(run: Path) -> None:
+    write_report(run)
+    page = (run / "report.html").read_text()
+    assert "×</span>" not in page
+    assert "○</span>" not in page

@@ -1,0 +1,88 @@
+"""The report page's answer to "what has it learned?": every figure of a run on real data judged by one rule.
+
+Learned means better than what needs no learning, with the whole 95 % interval where there is one. The yardstick is the
+best constant answer for pictures, chance for exams and retrieval, the n-gram for text, the model before for medicine.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from jvlm.eval.markup import MODELS, at, both, esc, section, show, table
+
+KINDS = {
+    "naming": ("見たことのない食品写真の名前", "naming grocery photos never seen"),
+    "count_white": ("白血球の数", "counting white blood cells"),
+    "count_red": ("赤血球の数", "counting red blood cells"),
+    "CLOSED": ("放射線画像の質問（はい・いいえ等）", "radiology questions, closed"),
+    "OPEN": ("放射線画像の質問（自由）", "radiology questions, open"),
+}
+_BETTER = '<b class="good">学んだ learned</b>'
+_SAME = "学習なしと変わらない no better"
+_WORSE = '<b class="bad">学習なしに及ばない worse</b>'
+Row = list[str]
+
+
+def abilities_section(stages: dict[str, Any]) -> str:
+    """One row per ability: the figure, what is reached without learning, and the verdict."""
+    metrics = {name: at(stages, name, "metrics") for name in stages}
+    rows = [*_text(metrics), *_retrieval(metrics), *_pictures(metrics), *_exams(metrics)]
+    head = [both("何を", "what"), both("値", "value"), both("学習なしで届く値", "reached without learning"), ""]
+    note = "「学んだ」は、95 %区間の全体が学習なしで届く値よりよいこと。"
+    note += " Learned: the whole 95 % interval is better than what is reached without learning."
+    return section(
+        "できること、できないこと", "What it can and cannot do", table(head, rows, "wide"), note if rows else ""
+    )
+
+
+def last_model(metrics: Any) -> str | None:
+    """The last model that was evaluated, by the order in which a recipe makes them."""
+    return next((name for name in reversed(MODELS) if at(metrics, "eval", "models", name)), None)
+
+
+def _text(metrics: dict[str, Any]) -> Iterator[Row]:
+    model, ngram = (at(metrics, "pretrain", key) for key in ("bpc_model", "bpc_ngram"))
+    if model is not None and ngram is not None:
+        what = both("見たことのない文章の予測", "predicting text never seen (bits per character)")
+        yield [what, show(model, "bits"), f"{show(ngram, 'bits')} 5-gram", _judge(ngram - model, ngram - model, 0)]
+    before, after = (at(metrics, "eval", "models", name, "bpc", "exam") for name in ("instruct", "medical"))
+    if before is not None and after is not None:
+        what = both("国家試験の問題文の予測", "predicting exam questions (bits per character)")
+        without = f"{show(before, 'bits')} {both('医療学習前', 'before medical')}"
+        yield [what, show(after, "bits"), without, _judge(before - after, before - after, 0)]
+
+
+def _retrieval(metrics: dict[str, Any]) -> Iterator[Row]:
+    found = at(metrics, "clip", "retrieval_within_source")
+    if found and found["sources"]:
+        low, high = found["interval"]
+        value = f"{show(found['over_chance'], 'times')} <small>{low:.2f} – {high:.2f}</small>"
+        what = both("説明文に合う画像を同じ出典から探す", "finding the picture of a caption within one source, R@10")
+        yield [what, value, f"1 × {both('偶然', 'chance')}", _judge(low, high, 1)]
+
+
+def _pictures(metrics: dict[str, Any]) -> Iterator[Row]:
+    model = last_model(metrics)
+    for kinds in (at(metrics, "eval", "models", model, "pictures") or {}).values() if model else ():
+        for kind, scores in kinds.items():
+            score = at(scores, "image")
+            if score and score["value"] is not None and score["best_constant"] is not None:
+                constant = f"{show(score['best_constant'], '%')} {both('定数', 'constant')} {esc(scores['constant'])}"
+                yield [both(*KINDS.get(kind, (kind, kind))), *_share(score, constant, score["best_constant"])]
+
+
+def _exams(metrics: dict[str, Any]) -> Iterator[Row]:
+    model = last_model(metrics)
+    for exam, result in sorted((at(metrics, "eval", "exams", model) or {}).items()) if model else ():
+        score = at(result, "all")
+        if score and score["chance"] is not None:
+            chance = f"{show(score['chance'], '%')} {both('偶然', 'chance')}"
+            yield [f"{both('試験', 'exam')} {esc(exam)}", *_share(score, chance, score["chance"])]
+
+
+def _share(score: dict[str, Any], yardstick: str, bound: float) -> Row:
+    low, high = score["interval"]
+    return [f"{show(score['value'], '%')} <small>{low:.1%} – {high:.1%}</small>", yardstick, _judge(low, high, bound)]
+
+
+def _judge(low: float, high: float, bound: float) -> str:
+    return _BETTER if low > bound else _WORSE if high < bound else _SAME
