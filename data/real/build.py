@@ -107,15 +107,16 @@ def _sets(
                 faults.append({"where": picture.where, "error": error.what})
                 continue
         answered.append(picture)
+    asked = _unique(questions.general_questions(part(general, "train")))
     radiology = part(answered, "train", "vqa_rad")
     shown = [p for p in answered if p.source == "vqa_rad" and p.row.get("split") == "test"]
     return {
         "captions_train": [questions.caption_sample(p) for p in part(general, "train")],
         "captions_val": [questions.caption_sample(p) for p in part(general, "val")],
         "captions_test": [questions.caption_sample(p) for p in part(general, "test")],
-        "instruct_train": _unique(
-            [*questions.general_questions(part(general, "train")), *questions.medical_questions(radiology)]
-        ),
+        "instruct_train": [s for s in asked if s.meta["kind"] != "naming"]
+        + _unique(questions.medical_questions(radiology)),
+        "naming_train": [s for s in asked if s.meta["kind"] == "naming"],
         "naming_test": [questions.naming_question(p) for p in part(general, "test", "grocery_store")],
         "counting_test": [s for p in part(answered, "test", "bccd") for s in questions.counting_questions(p)],
         "vqa_rad_test": _unique(map(questions.radiology_question, shown)),

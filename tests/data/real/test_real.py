@@ -100,7 +100,7 @@ def images_of(out: Path, name: str) -> set[str]:
 def test_no_picture_of_a_test_set_stands_in_training(built):
     out, _ = built
     held_out = ("captions_val", "captions_test", "naming_test", "counting_test", "vqa_rad_test")
-    trained = ("captions_train", "instruct_train", "medical_pages", "medical_training")
+    trained = ("captions_train", "instruct_train", "naming_train", "medical_pages", "medical_training")
     unseen = set().union(*(images_of(out, name) for name in held_out))
     assert all(images_of(out, name) for name in (*held_out, *trained))
     assert not unseen & set().union(*(images_of(out, name) for name in trained))
@@ -164,6 +164,14 @@ def test_questions_and_records(built, root):
     out, counts = built
     reader = ShardReader(out / "shards" / "naming_test")
     assert {reader.record(n)["meta"]["gold"] for n in range(len(reader))} <= set(FRUIT)
+    kinds = {
+        name: {reader.record(n)["meta"]["kind"] for n in range(len(reader))}
+        for name in ("instruct_train", "naming_train")
+        for reader in [ShardReader(out / "shards" / name)]
+    }
+    assert kinds["naming_train"] == {"naming"}
+    assert {"describe", "product", "CLOSED"} <= kinds["instruct_train"]
+    assert "naming" not in kinds["instruct_train"]
     reader = ShardReader(out / "shards" / "counting_test")
     golds = [reader.record(n)["meta"] for n in range(len(reader))]
     assert {meta["gold"] for meta in golds if meta["kind"] == "count_red"} == {"9"}  # not asked where not annotated
