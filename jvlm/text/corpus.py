@@ -6,6 +6,7 @@ The texts kept stay in memory while the run lasts (two bytes a character, see `d
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jvlm.errors import DataError
 from jvlm.files import new_folder, write_json
 from jvlm.text.clean import clean
 from jvlm.text.dedup import Deduplicator
+from jvlm.text.privacy import mask
 from jvlm.text.raw import Document, InputError, read_documents
 
 EXAMPLES_PER_REASON = 5
@@ -54,6 +56,8 @@ class CorpusConfig(BaseModel):
     """Documents shorter than this after cleaning are dropped."""
     near_duplicate_threshold: float = Field(0.8, gt=0, le=1)
     """Smallest Jaccard similarity of character 5-grams at which a document counts as a copy; 1 keeps near copies."""
+    mask_personal: bool = False
+    """Put placeholders for mail addresses, telephone numbers, house numbers and postal codes."""
     held_out_share: float = Field(0.02, ge=0, lt=1)
     """Share of the unique documents kept out of training, chosen by a hash of their text."""
     held_out_overlap: float = Field(1.0, gt=0, le=1)
@@ -69,6 +73,7 @@ class _Tally:
     def __init__(self, sources: Iterable[str]) -> None:
         self.sources = {s: {step: {"documents": 0, "chars": 0} for step in _STEPS} for s in sources}
         self.removed: dict[str, dict[str, Any]] = {}
+        self.masked: Counter[str] = Counter()
 
     def count(self, step: str, source: str, text: str) -> None:
         cell = self.sources[source][step]
@@ -158,9 +163,14 @@ def _cleaned(config: CorpusConfig, tally: _Tally, errors: list[InputError], writ
             result = clean(raw.text, min_chars=config.min_chars, any_language=item.any_language)
             for removal in result.removals:
                 write(tally.remove(raw, removal.reason, removal.text, removal.line, {}))
-            if result.text is not None:
-                tally.count("clean", raw.source, result.text)
-                yield Document(raw.id, result.text, raw.source, raw.licence, raw.path, raw.line)
+            if result.text is None:
+                continue
+            text = result.text
+            if config.mask_personal:
+                text, found = mask(text)
+                tally.masked.update(found)
+            tally.count("clean", raw.source, text)
+            yield Document(raw.id, text, raw.source, raw.licence, raw.path, raw.line)
 
 
 def _fraction(text: str, salt: str) -> float:
@@ -216,6 +226,7 @@ def _report(config: CorpusConfig, tally: _Tally, errors: list[InputError], secon
         "sources": tally.sources,
         "total": total,
         "removed": dict(sorted(tally.removed.items())),
+        "masked": dict(sorted(tally.masked.items())),
         "input_errors": [{"where": error.where, "what": error.what} for error in errors],
         "seconds": round(seconds, 3),
     }

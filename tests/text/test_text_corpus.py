@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from jvlm.errors import DataError
 from jvlm.files import verify_folder
 from jvlm.text.corpus import CorpusConfig, CorpusInput, build_corpus, read_corpus
+from jvlm.text.privacy import TELEPHONE
 
 COLOURS, PLACES = "赤青緑黄紫", "山川海森町村港駅庭橋"
 
@@ -55,6 +56,18 @@ def test_a_corpus_is_built_and_accounted_for(tmp_path: Path) -> None:
     assert documents[0].licence == "CC0"
     assert documents[0].line >= 1
     assert {d.text for d in documents}.isdisjoint(row["text"] for row in held_out)
+
+
+def test_personal_data_is_masked_where_the_config_says_so(tmp_path: Path) -> None:
+    item = write(tmp_path / "in", "a", [sentence(1) + "電話は03-1234-5678。", sentence(2)])
+    masked = build_corpus(CorpusConfig(inputs=[item], mask_personal=True, held_out_share=0), tmp_path / "masked")
+    plain = build_corpus(CorpusConfig(inputs=[item], held_out_share=0), tmp_path / "plain")
+    assert (masked["masked"], plain["masked"]) == ({TELEPHONE: 1}, {})
+    texts = [[row["text"] for row in rows(tmp_path / name / "train.jsonl")] for name in ("masked", "plain")]
+    assert texts == [
+        [sentence(1) + f"電話は{TELEPHONE}。", sentence(2)],
+        [sentence(1) + "電話は03-1234-5678。", sentence(2)],
+    ]
 
 
 def test_the_same_config_gives_the_same_bytes_and_a_text_keeps_its_side(tmp_path: Path) -> None:
