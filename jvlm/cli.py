@@ -325,6 +325,25 @@ def tokenizer_train(
     _print({"vocab_size": tokenizer.vocab_size} | tokenizer_figures(tokenizer, lines[:2000]), as_json)
 
 
+@tokenizer_app.command(name="compare")
+def tokenizer_compare(
+    tokenizers: Annotated[list[Path], typer.Argument(help="Tokenizer folders or SentencePiece .model files.")],
+    text: Annotated[list[Path], typer.Option(help="A text file or folder; once for each domain.")],
+    as_json: Json = False,
+) -> None:
+    """Characters per token, byte share and round trip of tokenizers on each domain of text."""
+    from jvlm.text.compare import compare_tokenizers
+
+    rows = compare_tokenizers(tokenizers, text)
+    if as_json:
+        print(json.dumps({"rows": rows}, ensure_ascii=False))
+        return
+    figures = [f"{r['chars_per_token']:.3f} {r['byte_share']:.3%} {r['roundtrip']:.2%}".split() for r in rows]
+    named = [[Path(r["tokenizer"]).name, f"{r['vocab_size']:,}", r["domain"]] for r in rows]
+    head = ["tokenizer", "pieces", "domain", "characters per token", "bytes", "round trip"]
+    _table(head, [about + shares for about, shares in zip(named, figures, strict=True)])
+
+
 def _run(config: Path, overrides: list[str] | None, runs: Path, until: str | None) -> None:
     from jvlm.recipe import STAGES, load_recipe, run_recipe
 

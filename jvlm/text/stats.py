@@ -1,9 +1,9 @@
 """Figures of a text, and of a tokenizer on it."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
+from typing import Protocol
 
 from jvlm.errors import DataError
-from jvlm.text.tokenizer import Tokenizer
 
 KANA_SHARE = 0.05
 
@@ -13,7 +13,16 @@ def is_japanese(text: str) -> bool:
     return sum("ぁ" <= character <= "ヿ" for character in text) >= KANA_SHARE * len(text) > 0
 
 
-def tokenizer_figures(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, float]:
+class Encoder(Protocol):
+    """What is measured: text → ids and back, and which ids are single bytes."""
+
+    @property
+    def byte_ids(self) -> Container[int]: ...
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+def tokenizer_figures(tokenizer: Encoder, texts: Iterable[str]) -> dict[str, float]:
     """`chars_per_token`; `byte_share`, the share of tokens that are single bytes of characters without a piece of
     their own; `roundtrip`, the share of texts that decode to themselves. Raises DataError when there is no text.
     """
