@@ -43,7 +43,8 @@ def evaluate_exam_set(model: Model, folder: Path, out: Path, *, name: str, seed:
     no room, or whose picture cannot be read, are wrong everywhere, and listed in `not_asked` with the reason.
 
     Returns per exam: `image` and `removed` (accuracy on the questions with pictures), `all`, `audit`, `not_asked`, and
-    where a passing mark is published `sheet`, with `points_missing`: points of published questions not in the records.
+    where a passing mark is published `sheet`, with `points_missing`: points of published questions not in the records,
+    and `taboo_known`: whether the records say of any choice that it is taboo.
     Raises DataError when the records are missing.
     """
     path = folder / "items.jsonl"
@@ -78,7 +79,8 @@ def _evaluate(
         answered = {i: marked.answer for i, marked in said.items() if marked.asked}
         sheet = score_exam(items, answered, Fraction(mark.points, mark.total))
         missing = mark.paper - sum(item.points for item in items)
-        result["sheet"] = sheet.to_record() | {"points_missing": missing}
+        known = any(item.kinki for item in items)
+        result["sheet"] = sheet.to_record() | {"points_missing": missing, "taboo_known": known}
     return result
 
 
@@ -119,7 +121,7 @@ def _column(result: Record) -> dict[str, str]:
         cells[f"{label} points"] = f"{tally['points']} / {tally['total']}" if there else NONE
         cells[f"{label} needed"] = str(sheet[f"{part}_needed"]) if sheet and there else NONE
     cells["必修 share"] = f"{sheet['required_share']:.1%}" if sheet and sheet["required"]["total"] else NONE
-    cells["taboo chosen"] = str(sheet["taboo_count"]) if sheet else NONE
+    cells["taboo chosen"] = str(sheet["taboo_count"]) if sheet and sheet["taboo_known"] else NONE
     cells["passed"] = NONE if not sheet else "yes" if sheet["passed"] else "no"
     cells["points absent"] = str(sheet["points_missing"]) if sheet else NONE
     for arm, label in (("all", "right"), ("image", "image questions"), ("removed", "without image")):

@@ -73,7 +73,8 @@ def _paper(sheet: dict[str, Any]) -> list[str]:
         for part, tally in ((part, sheet[part]) for part in ("required", "general"))
     ]
     passed = '<b class="good">合格 passed</b>' if sheet["passed"] else '<b class="bad">不合格 failed</b>'
-    return [*parts, esc(sheet["taboo_count"]), passed, esc(sheet["points_missing"])]
+    taboo = esc(sheet["taboo_count"]) if sheet["taboo_known"] else NONE
+    return [*parts, taboo, passed, esc(sheet["points_missing"])]
 
 
 def pictures_section(models: Any) -> str:

@@ -86,7 +86,7 @@ def test_every_exam_is_a_paper_of_its_own(folder, tmp_path):
     sheet = first["sheet"]
     assert (sheet["general"]["points"], sheet["general"]["total"], sheet["general_needed"]) == (5, 7, 5)
     assert (sheet["required_share"], sheet["required_needed"], sheet["unanswered"]) == (1.0, 3, 1)
-    assert sheet["points_missing"] == 2
+    assert (sheet["points_missing"], sheet["taboo_known"]) == (2, False)
     assert sheet["passed"]  # 5 of 7 where 3 of 5 are needed
     assert (second["all"]["value"], second["not_asked"]) == (0.0, {})
     assert "sheet" not in second  # no passing mark is published
@@ -120,6 +120,7 @@ def test_the_table_has_a_column_per_exam(folder, tmp_path):
     assert (first["questions"], first["not asked, so wrong"], first["passed"]) == ("8", "1", "yes")
     assert (first["必修 points"], first["必修 needed"], first["必修 share"]) == ("3 / 3", "3", "100.0%")
     assert (first["general points"], first["general needed"], first["points absent"]) == ("5 / 7", "5", "2")
+    assert first["taboo chosen"] == "–"  # no choice of this paper is known to be taboo
     assert (first["right"], first["image questions"], first["without image"]) == ("75.0%", "66.7%", "0.0%")
     assert first["right, 95 %"].startswith("40.9%")  # Wilson's interval of 6 in 8
     assert (second["general points"], second["passed"], second["image questions"]) == ("–", "–", "–")

@@ -30,7 +30,10 @@ def paper(right: int) -> dict[str, Any]:
     assert sheet.general_needed == 60
     marks = {"constant": {"mcq_single": "a"}, "parse_failures": 2, "ties": 0}
     result = {"all": score(right, 100, 0.2, 0.25) | marks, "image": score(9, 40, 0.2, 0.25) | marks}
-    return result | {"not_asked": {"A7": HOSTILE}, "sheet": sheet.to_record() | {"points_missing": 7}}
+    return result | {
+        "not_asked": {"A7": HOSTILE},
+        "sheet": sheet.to_record() | {"points_missing": 7, "taboo_known": False},
+    }
 
 
 def general(bits: float, right: int) -> dict[str, Any]:
