@@ -166,7 +166,7 @@ def test_the_real_paper_but_for_its_known_faults(real):
     groups = [sum(other.group_id == name for other in items.values()) for name in items]
     assert [groups.count(2), groups.count(3)] == [9, 10]  # E42 is the case of E41 that is left
     table = yaml.safe_load(asset("evals", "exams.yaml").read_text(encoding="utf-8"))["general"]
-    assert table["119"] == {"points": 221, "total": 300}
+    assert table["119"] == {"points": 221, "total": 300, "paper": 500}
 
 
 def marks(item, answer):
