@@ -17,6 +17,11 @@ def at(data: Any, *keys: str) -> Any:
     return data
 
 
+def last_model(models: Any) -> str | None:
+    """The last model that was evaluated, by the order in which a recipe makes them."""
+    return next((name for name in reversed(MODELS) if at(models, name)), None)
+
+
 def esc(value: object) -> str:
     """Text as text, whatever stands in it."""
     return html.escape(str(value), quote=True)

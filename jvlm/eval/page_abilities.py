@@ -1,13 +1,14 @@
 """The report page's answer to "what has it learned?": every figure of a run on real data judged by one rule.
 
 Learned means better than what needs no learning, with the whole 95 % interval where there is one. The yardstick is the
-best constant answer for pictures, chance for exams and retrieval, the n-gram for text, the model before for medicine.
+best constant answer for pictures and exams, chance for retrieval, the n-gram for text, the model before for medicine;
+worse than no learning is an exam only below chance, for the best constant is found by looking at the answers.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from jvlm.eval.markup import MODELS, at, both, esc, section, show, table
+from jvlm.eval.markup import at, both, esc, last_model, section, show, table
 
 KINDS = {
     "naming": ("見たことのない食品写真の名前", "naming grocery photos never seen"),
@@ -34,11 +35,6 @@ def abilities_section(stages: dict[str, Any]) -> str:
     )
 
 
-def last_model(metrics: Any) -> str | None:
-    """The last model that was evaluated, by the order in which a recipe makes them."""
-    return next((name for name in reversed(MODELS) if at(metrics, "eval", "models", name)), None)
-
-
 def _text(metrics: dict[str, Any]) -> Iterator[Row]:
     model, ngram = (at(metrics, "pretrain", key) for key in ("bpc_model", "bpc_ngram"))
     if model is not None and ngram is not None:
@@ -61,8 +57,8 @@ def _retrieval(metrics: dict[str, Any]) -> Iterator[Row]:
 
 
 def _pictures(metrics: dict[str, Any]) -> Iterator[Row]:
-    model = last_model(metrics)
-    for kinds in (at(metrics, "eval", "models", model, "pictures") or {}).values() if model else ():
+    models = at(metrics, "eval", "models")
+    for kinds in (at(models, str(last_model(models)), "pictures") or {}).values():
         for kind, scores in kinds.items():
             score = at(scores, "image")
             if score and score["value"] is not None and score["best_constant"] is not None:
@@ -71,18 +67,22 @@ def _pictures(metrics: dict[str, Any]) -> Iterator[Row]:
 
 
 def _exams(metrics: dict[str, Any]) -> Iterator[Row]:
-    model = last_model(metrics)
-    for exam, result in sorted((at(metrics, "eval", "exams", model) or {}).items()) if model else ():
+    model = last_model(at(metrics, "eval", "models"))
+    for exam, result in sorted((at(metrics, "eval", "exams", str(model)) or {}).items()):
         score = at(result, "all")
-        if score and score["chance"] is not None:
-            chance = f"{show(score['chance'], '%')} {both('偶然', 'chance')}"
-            yield [f"{both('試験', 'exam')} {esc(exam)}", *_share(score, chance, score["chance"])]
+        if score and score["chance"] is not None and score["best_constant"] is not None:
+            chance, constant = score["chance"], score["best_constant"]
+            yardstick = (
+                f"{show(constant, '%')} {both('定数', 'constant')}, {show(chance, '%')} {both('偶然', 'chance')}"
+            )
+            yield [f"{both('試験', 'exam')} {esc(exam)}", *_share(score, yardstick, constant, chance)]
 
 
-def _share(score: dict[str, Any], yardstick: str, bound: float) -> Row:
+def _share(score: dict[str, Any], yardstick: str, bound: float, floor: float | None = None) -> Row:
     low, high = score["interval"]
-    return [f"{show(score['value'], '%')} <small>{low:.1%} – {high:.1%}</small>", yardstick, _judge(low, high, bound)]
+    verdict = _judge(low, high, bound, floor)
+    return [f"{show(score['value'], '%')} <small>{low:.1%} – {high:.1%}</small>", yardstick, verdict]
 
 
-def _judge(low: float, high: float, bound: float) -> str:
-    return _BETTER if low > bound else _WORSE if high < bound else _SAME
+def _judge(low: float, high: float, bound: float, floor: float | None = None) -> str:
+    return _BETTER if low > bound else _WORSE if high < (bound if floor is None else floor) else _SAME

@@ -3,7 +3,7 @@
 from typing import Any
 
 from jvlm.eval.charts import interval_bars
-from jvlm.eval.markup import MODELS, NONE, at, both, count, esc, section, show, table
+from jvlm.eval.markup import MODELS, NONE, at, both, count, esc, last_model, section, show, table
 from jvlm.eval.page_abilities import KINDS
 
 _ARMS = (
@@ -80,8 +80,7 @@ def _paper(sheet: dict[str, Any]) -> list[str]:
 def pictures_section(models: Any) -> str:
     """Short questions about pictures, per kind: with its image, with another, with none."""
     body = ""
-    last = next((name for name in reversed(MODELS) if at(models, name, "pictures")), None)
-    for kinds in (at(models, last, "pictures") or {}).values() if last else ():
+    for kinds in (at(models, str(last_model(models)), "pictures") or {}).values():
         for kind, scores in kinds.items():
             japanese, english = KINDS.get(kind, (kind, kind))
             rows = [

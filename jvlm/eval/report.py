@@ -11,7 +11,7 @@ from jvlm import files
 from jvlm.errors import DataError
 from jvlm.eval.boards import as_number, board_of
 from jvlm.eval.ledger import FILE as SAMPLES
-from jvlm.eval.markup import MODELS, at
+from jvlm.eval.markup import at, last_model
 from jvlm.eval.page import render
 from jvlm.eval.thumbnails import thumbnail_name
 
@@ -88,8 +88,7 @@ def _curves(run: Path, stages: list[str]) -> dict[str, dict[str, list[tuple[floa
 
 def _examples(folder: Path, stages: dict[str, Any], task: str) -> list[dict[str, Any]]:
     """The shown images' records of the last model evaluated, in order of id."""
-    models = at(stages, "eval", "metrics", "models") or {}
-    model = next((name for name in reversed(MODELS) if name in models), None)
+    model = last_model(at(stages, "eval", "metrics", "models"))
     shown = set(_pictures(folder / "images"))
     wanted = {"model": model, "task": task, "arm": _EXAMPLE_ARM}
     found = {}
