@@ -16,12 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from jvlm.errors import DataError
 from jvlm.files import new_folder, write_json
 from jvlm.text.clean import clean
+from jvlm.text.contamination import read_evaluation_texts
 from jvlm.text.dedup import Deduplicator
 from jvlm.text.privacy import mask
 from jvlm.text.raw import Document, InputError, read_documents
 
 EXAMPLES_PER_REASON = 5
 EXCERPT_CHARS = 160
+CONTAMINATED = "evaluation_text"
 RUN_CHARS = 32  # shared by chance hardly ever, by quotation and repetition only
 _STEPS = ("read", "clean", "unique", "train", "held_out")
 
@@ -58,6 +60,10 @@ class CorpusConfig(BaseModel):
     """Smallest Jaccard similarity of character 5-grams at which a document counts as a copy; 1 keeps near copies."""
     mask_personal: bool = False
     """Put placeholders for mail addresses, telephone numbers, house numbers and postal codes."""
+    evaluation: list[Path] = []
+    """Evaluation texts, files or folders like those of a source; what holds them is not trained on."""
+    evaluation_share: float = Field(0.5, gt=0, le=1)
+    """Share of an evaluation text's runs of 13 characters at which a document is dropped."""
     held_out_share: float = Field(0.02, ge=0, lt=1)
     """Share of the unique documents kept out of training, chosen by a hash of their text."""
     held_out_overlap: float = Field(1.0, gt=0, le=1)
@@ -157,6 +163,7 @@ def read_corpus(file: Path) -> Iterator[Document]:
 
 
 def _cleaned(config: CorpusConfig, tally: _Tally, errors: list[InputError], write: Any) -> Iterator[Document]:
+    evaluation = read_evaluation_texts(config.evaluation, config.text_field)
     for item in config.inputs:
         for raw in read_documents(item.path, item.source, errors, licence=item.licence, text_field=config.text_field):
             tally.count("read", raw.source, raw.text)
@@ -169,6 +176,10 @@ def _cleaned(config: CorpusConfig, tally: _Tally, errors: list[InputError], writ
             if config.mask_personal:
                 text, found = mask(text)
                 tally.masked.update(found)
+            if held := evaluation.find(text, config.evaluation_share):
+                extra = {"of": held[0], "similarity": round(held[1], 4)}
+                write(tally.remove(raw, CONTAMINATED, text, None, extra))
+                continue
             tally.count("clean", raw.source, text)
             yield Document(raw.id, text, raw.source, raw.licence, raw.path, raw.line)
 

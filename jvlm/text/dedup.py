@@ -118,13 +118,13 @@ class Deduplicator:
         return signatures
 
 
-def shingle_hashes(text: str) -> Shingles:
-    """64-bit hashes of the character 5-grams, repeats included; a text shorter than 5 characters is one shingle."""
+def shingle_hashes(text: str, length: int = NGRAM) -> Shingles:
+    """64-bit hashes of the runs of `length` characters, repeats included; a shorter text is one shingle."""
     codes = np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.uint64)
-    codes = np.pad(codes, (0, max(NGRAM - len(codes), 0)))
-    count = len(codes) - NGRAM + 1
+    codes = np.pad(codes, (0, max(length - len(codes), 0)))
+    count = len(codes) - length + 1
     hashes = np.zeros(count, np.uint64)
-    for i in range(NGRAM):
+    for i in range(length):
         hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + codes[i : i + count]
     hashes = (hashes ^ (hashes >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
     return hashes ^ (hashes >> np.uint64(29))

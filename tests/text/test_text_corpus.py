@@ -70,6 +70,19 @@ def test_personal_data_is_masked_where_the_config_says_so(tmp_path: Path) -> Non
     ]
 
 
+def test_evaluation_texts_are_kept_out_of_training(tmp_path: Path) -> None:
+    item = write(tmp_path / "in", "a", [sentence(n) for n in range(6)] + ["前書き。" + sentence(8) + "後書き。"])
+    exam = write(tmp_path / "in", "exam", [sentence(8)])
+    report = build_corpus(CorpusConfig(inputs=[item], evaluation=[exam.path], held_out_share=0), tmp_path / "out")
+    (removed,) = rows(tmp_path / "out" / "removed.jsonl")
+    assert (removed["reason"], removed["of"], removed["similarity"]) == (
+        "evaluation_text",
+        "exam.jsonl/exam.jsonl:1",
+        1.0,
+    )
+    assert report["total"]["train"]["documents"] == 6
+
+
 def test_the_same_config_gives_the_same_bytes_and_a_text_keeps_its_side(tmp_path: Path) -> None:
     inputs = [write(tmp_path / "in", "a", [sentence(n) for n in range(100)])]
     inputs[0].weight = 1.5
