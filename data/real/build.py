@@ -6,6 +6,7 @@ listed in ``errors.jsonl`` and the build goes on. Each part appears whole or not
 half a minute.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from jvlm_data.real.texts import write_sources
 from jvlm_data.rows import Fault, nothing_usable, read_rows, text, value
 
 from jvlm.errors import DataError, UsageError
-from jvlm.files import append_json_line, new_folder, read_json_lines, sha256_file, write_bytes
+from jvlm.eval.items import load_items
+from jvlm.files import append_json_line, new_folder, read_json_lines, sha256_file, write_bytes, write_text
 from jvlm.images.shards import write_shards
 from jvlm.sample import Sample
 
@@ -42,8 +44,9 @@ class RealConfig:
 def build(config: RealConfig, out: Path, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """Build every part, in the place of an earlier one; returns the counts of each and the number of faults.
 
-    Leaves ``text/general/SOURCE.jsonl``, ``text/medical.jsonl``, ``shards/SET/``, ``exam/NAME/items.jsonl``,
-    ``folder/`` and ``errors.jsonl``. Raises UsageError when `root` is no folder, DataError when a part is empty.
+    Leaves ``text/general/SOURCE.jsonl``, ``text/medical.jsonl``, ``shards/SET/``, ``exam/NAME/items.jsonl`` and
+    ``evaluation.jsonl`` (their questions), ``folder/`` and ``errors.jsonl``. Raises UsageError when `root` is no
+    folder, DataError when a part is empty.
     """
     root = config.root
     if not root.is_dir():
@@ -60,6 +63,7 @@ def build(config: RealConfig, out: Path, say: Callable[[str], None] = lambda lin
         counts[name] = _shards(samples, out / "shards" / name)
         say(f"shards/{name}: {counts[name]:,} samples")
     counts["exam"] = _exams(root / "evals", out / "exam", faults)
+    _evaluation_texts(out / "exam", out / "evaluation.jsonl")
     _loose_images([p for p in general if split[p.sha256] == "test"], out / "folder")
     counts["differs_from_card"] = _differences(root)
     (out / "errors.jsonl").unlink(missing_ok=True)
@@ -156,6 +160,13 @@ def _exams(source: Path, out: Path, faults: list[Fault]) -> dict[str, int]:
             found[name] = convert(folder, out / name)["items"]
             faults += read_json_lines(out / name / "errors.jsonl")
     return found
+
+
+def _evaluation_texts(exams: Path, out: Path) -> None:
+    """The questions of every exam, for the corpus to keep away from."""
+    items = (item for path in sorted(exams.glob("*/items.jsonl")) for item in load_items(path))
+    rows = ({"id": item.id, "text": f"{item.shared_text}{item.stem}"} for item in items)
+    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows if row["text"].strip()))
 
 
 def _commonsense(source: Path, out: Path) -> dict[str, int]:

@@ -37,6 +37,7 @@ def corpus(context: StageContext) -> dict[str, Any]:
     from jvlm.text.corpus import CorpusConfig, CorpusInput, build_corpus
 
     raw, sources = context.data / "text" / "general.jsonl", context.data / "text" / "general"
+    evaluation = context.data / "evaluation.jsonl"
     settings = context.config.model_dump()
     planted = False
     if not settings["inputs"] and sources.is_dir():
@@ -47,6 +48,8 @@ def corpus(context: StageContext) -> dict[str, Any]:
     elif not settings["inputs"]:
         settings["inputs"] = [CorpusInput(path=raw, source="toyworld")]
         planted = True
+    if not settings["evaluation"] and evaluation.is_file():
+        settings["evaluation"] = [evaluation]
     out = context.folder / "text"
     report = build_corpus(CorpusConfig(**settings), out)
     report.pop("config")

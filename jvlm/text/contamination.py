@@ -45,6 +45,8 @@ class EvaluationTexts:
 
     def find(self, text: str, share: float) -> tuple[str, float] | None:
         """The evaluation text that `text` holds most of, and how much, when that is at least `share` (0 to 1)."""
+        if not self.ids:
+            return None
         runs = _runs(text)
         runs = np.unique(runs[self._table[_slots(runs)]])
         first, last = (np.searchsorted(self._hashes, runs, side) for side in ("left", "right"))

@@ -179,6 +179,7 @@ def test_questions_and_records(built, root):
     assert counts["vqa_rad_test"] == 5
     (item,) = load_items(out / "exam" / "jcommonsenseqa" / "items.jsonl")
     assert (item.accept, item.options[2].text, item.answer_type) == ([["c"]], "田園", "mcq_single")
+    assert read_json_lines(out / "evaluation.jsonl") == [{"id": item.id, "text": item.stem}]
     loose = [path for path in (out / "folder").iterdir() if path.suffix == ".png"]
     assert len(loose) == min(48, counts["captions_test"])
     again = build(RealConfig(root, 3000, 2000, 400), out)
