@@ -34,7 +34,7 @@ class CorpusInput(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     path: Path
-    """A `.txt`, `.jsonl`, `.jsonl.gz` or `.jsonl.zst` file, or a folder of them."""
+    """A `.txt`, `.jsonl`, `.jsonl.gz`, `.jsonl.zst` or `.parquet` file, or a folder of them."""
     source: str
     """Name of the source in reports and in the identity of every document."""
     weight: float = Field(1.0, ge=0)

@@ -1,4 +1,4 @@
-"""Documents in: `.txt` (one file, one document), `.jsonl`, `.jsonl.gz` and `.jsonl.zst` (one row, one document).
+"""Documents in: one of a `.txt`, one a row of a `.jsonl`, `.jsonl.gz`, `.jsonl.zst` or `.parquet`.
 
 A bad row never stops a run: it is recorded with its file and line, and reading goes on.
 """
@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 
-from jvlm.errors import DataError
+from jvlm.errors import DataError, UsageError
 
-SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst")
+SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+_PARQUET_ROWS = 1024  # read at once
 _STREAM_ERRORS = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 
 
@@ -57,14 +58,11 @@ def read_documents(
             if file.name.endswith(".txt"):
                 yield _text_document(file, f"{source}/{name}", source, licence)
                 continue
-            with _open(file) as stream:
-                for number, raw in enumerate(stream, 1):
-                    if not raw.strip():
-                        continue
-                    try:
-                        yield _row_document(raw, file, number, f"{source}/{name}:{number}", source, licence, text_field)
-                    except ValueError as error:
-                        errors.append(InputError(f"{file}:{number}", str(error)))
+            for number, raw in _rows(file):
+                try:
+                    yield _row_document(raw, file, number, f"{source}/{name}:{number}", source, licence, text_field)
+                except ValueError as error:
+                    errors.append(InputError(f"{file}:{number}", str(error)))
         except ValueError as error:
             errors.append(InputError(str(file), str(error)))
         except _STREAM_ERRORS as error:
@@ -84,6 +82,28 @@ def find_files(path: Path) -> list[Path]:
     if not files:
         raise DataError("the folder holds no text files", where=path, fix=f"put files ending in {known} there")
     return files
+
+
+def _rows(file: Path) -> Iterator[tuple[int, bytes | dict[str, Any]]]:
+    """Numbered rows that are not empty: JSON still to be read, or the fields of a Parquet row, a batch at a time."""
+    if file.name.endswith(".parquet"):
+        yield from enumerate(_parquet_rows(file), 1)
+        return
+    with _open(file) as stream:
+        yield from ((number, raw) for number, raw in enumerate(stream, 1) if raw.strip())
+
+
+def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise UsageError("Parquet files need pyarrow", where=file, fix="pip install pyarrow") from None
+    try:
+        with parquet.ParquetFile(file) as table:
+            for batch in table.iter_batches(_PARQUET_ROWS):
+                yield from batch.to_pylist()
+    except ArrowException as error:
+        raise ValueError(f"unreadable from here on: {error}") from None
 
 
 @contextmanager
@@ -110,10 +130,10 @@ def _text_document(file: Path, identity: str, source: str, licence: str) -> Docu
 
 
 def _row_document(
-    raw: bytes, file: Path, number: int, identity: str, source: str, licence: str, text_field: str
+    raw: bytes | dict[str, Any], file: Path, number: int, identity: str, source: str, licence: str, text_field: str
 ) -> Document:
     try:
-        row = json.loads(raw.decode("utf-8-sig"))
+        row = json.loads(raw.decode("utf-8-sig")) if isinstance(raw, bytes) else raw
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
     except (ValueError, RecursionError):
@@ -126,4 +146,5 @@ def _row_document(
     except UnicodeEncodeError:
         raise ValueError("not valid Unicode: a lone surrogate") from None
     own_licence = row.get("licence") or row.get("license") or licence
-    return Document(str(row.get("id", identity)), text, source, str(own_licence), str(file), number)
+    own_identity = identity if row.get("id") is None else str(row["id"])
+    return Document(own_identity, text, source, str(own_licence), str(file), number)

@@ -8,7 +8,7 @@ import zstandard
 from jvlm.errors import DataError
 from jvlm.text.raw import InputError, read_documents
 
-ROWS = [{"text": "猫がいる。", "id": "a"}, {"text": "犬がいる。", "license": "CC0"}]
+ROWS = [{"text": "猫がいる。", "id": "a"}, {"text": "犬がいる。", "license": "CC0", "id": None}]
 LINES = b"".join(json.dumps(row).encode() + b"\n" for row in ROWS)
 
 
@@ -22,6 +22,25 @@ def test_every_container_gives_the_same_documents(tmp_path: Path, suffix: str) -
     assert [d.id for d in documents] == ["a", f"src/x{suffix}:2"]
     assert [(d.licence, d.line) for d in documents] == [("CC BY", 1), ("CC0", 2)]
     assert not errors
+
+
+def test_parquet_rows_are_documents_like_json_rows(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    many = [{"text": f"{n}番。", "id": None, "license": None} for n in range(3000)] + [{"text": None, "id": "x"}]
+    parquet.write_table(pyarrow.Table.from_pylist([*ROWS, *many]), tmp_path / "x.parquet")
+    errors: list[InputError] = []
+    documents = list(read_documents(tmp_path, "src", errors, licence="CC BY"))
+    assert len(documents) == 3002
+    assert [(d.id, d.text, d.line) for d in documents[:3]] == [
+        ("a", "猫がいる。", 1), ("src/x.parquet:2", "犬がいる。", 2), ("src/x.parquet:3", "0番。", 3)
+    ]  # fmt: skip
+    assert [(e.where, e.what) for e in errors] == [(f"{tmp_path / 'x.parquet'}:3003", "no text in field 'text'")]
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 torn")
+    errors.clear()
+    assert list(read_documents(tmp_path, "src", errors)) == []
+    assert errors[0].where == str(tmp_path / "x.parquet")
 
 
 def test_a_text_file_is_one_document_and_files_come_sorted(tmp_path: Path) -> None:
