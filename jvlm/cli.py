@@ -307,6 +307,30 @@ def text_build(
     _print(build_corpus(load_config(CorpusConfig, _config(config), overrides or []), out), as_json)
 
 
+@text_app.command(name="score")
+def text_score(as_json: Json = False) -> None:
+    """Score the cleaner's line rules on labelled lines: junk found, good lines kept."""
+    from jvlm.assets import asset
+    from jvlm.text.score import score_lines
+
+    scores = score_lines(asset("evals", "lines.jsonl"))
+    if as_json:
+        print(json.dumps(scores, ensure_ascii=False))
+        return
+    kinds = list(scores["test"]["kept"])
+    rows = [
+        [
+            split,
+            str(s["n"]),
+            f"{s['recall']:.1%}",
+            f"{s['precision']:.1%}",
+            *(f"{s['kept'][kind]:.1%}" for kind in kinds),
+        ]
+        for split, s in scores.items()
+    ]
+    _table(["lines", "n", "junk found", "precision", *(f"{kind} kept" for kind in kinds)], rows)
+
+
 @tokenizer_app.command(name="train")
 def tokenizer_train(
     text: Annotated[Path, typer.Argument(help="A .txt or .jsonl file, or a folder of them.")],

@@ -56,7 +56,7 @@ def clean(text: str, *, min_chars: int = 20, any_language: bool = False) -> Clea
             if kept and kept[-1]:
                 kept.append("")
             continue
-        reason = _line_reason(bare, previous, seen)
+        reason = _rule_against(bare) or (REPEATED_LINE if rules.is_repeat(bare, previous, seen) else None)
         if reason:
             removals.append(Removal(reason, line, number))
         else:
@@ -70,11 +70,13 @@ def clean(text: str, *, min_chars: int = 20, any_language: bool = False) -> Clea
     return Cleaned(left, removals)
 
 
-def _line_reason(line: str, previous: str | None, seen: Counter[str]) -> str | None:
-    for reason, rule in LINE_RULES.items():
-        if rule(line):
-            return reason
-    return REPEATED_LINE if rules.is_repeat(line, previous, seen) else None
+def line_reason(text: str) -> str | None:
+    """Why a line of raw text would be removed whatever stands around it; None when it stays."""
+    return _rule_against(normalise(text).strip())
+
+
+def _rule_against(line: str) -> str | None:
+    return next((reason for reason, rule in LINE_RULES.items() if rule(line)), None)
 
 
 def _document_reason(left: str, removals: list[Removal], min_chars: int, any_language: bool) -> str | None:
