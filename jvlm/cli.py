@@ -318,16 +318,10 @@ def text_score(as_json: Json = False) -> None:
         print(json.dumps(scores, ensure_ascii=False))
         return
     kinds = list(scores["test"]["kept"])
-    rows = [
-        [
-            split,
-            str(s["n"]),
-            f"{s['recall']:.1%}",
-            f"{s['precision']:.1%}",
-            *(f"{s['kept'][kind]:.1%}" for kind in kinds),
-        ]
-        for split, s in scores.items()
-    ]
+    rows = []
+    for split, found in scores.items():
+        shares = [found["recall"], found["precision"], *(found["kept"].get(kind) for kind in kinds)]
+        rows.append([split, str(found["n"]), *("–" if share is None else f"{share:.1%}" for share in shares)])
     _table(["lines", "n", "junk found", "precision", *(f"{kind} kept" for kind in kinds)], rows)
 
 

@@ -10,6 +10,7 @@ from jvlm.errors import DataError
 from jvlm.files import read_json_lines
 from jvlm.text.score import score_lines
 
+PROFILES = ("general", "medical", "code")
 LINES = asset("evals", "lines.jsonl")
 
 
@@ -19,12 +20,13 @@ def write(folder: Path, *rows: dict) -> Path:
 
 
 def line(name: str, text: str, keep: bool, kind: str = "clean", split: str = "test") -> dict:
-    return {"id": name, "kind": kind, "text": text, "keep": keep, "split": split}
+    return {"id": name, "kind": kind, "text": text, "keep": dict.fromkeys(PROFILES, keep), "split": split}
 
 
 def test_the_set_is_large_enough_and_sound() -> None:
     rows = read_json_lines(LINES)
-    assert len(rows) >= 500
+    assert min(sum(row["split"] == split for row in rows) for split in ("dev", "test")) >= 500
+    assert all(set(row["keep"]) == set(PROFILES) for row in rows)
     assert len({row["id"] for row in rows}) == len({row["text"] for row in rows}) == len(rows)
     assert {row["kind"] for row in rows} == {"clean", "dirty", "clinical", "code", "dialect", "kaomoji"}
     assert not any("\n" in row["text"] for row in rows)
