@@ -82,6 +82,8 @@ def _texts(config: RealConfig, out: Path, faults: list[Fault]) -> dict[str, int]
         return found
 
     japanese, english, medical = files("text"), files("en_text"), files("medical_text")
+    if both := {path.name for path in japanese} & {path.name for path in english}:
+        raise DataError(f"two sources are called {min(both)}", where=config.root, fix="rename that of en_text/")
     with new_folder(out) as folder:
         (folder / "general").mkdir()
         (folder / "medical").mkdir()
@@ -178,6 +180,8 @@ def _commonsense(source: Path, out: Path) -> dict[str, int]:
             try:
                 choices = [text(row, f"choice{i}") for i in range(5)]
                 gold, number = value(row, "label", int), value(row, "q_id", int)
+                if not 0 <= gold < len(choices):
+                    raise DataError(f"label {gold} names no choice")
                 record = {
                     "id": f"jcommonsenseqa-{number}", "exam": "jcommonsenseqa", "section": "valid", "number": number,
                     "group_id": f"jcommonsenseqa-{number}", "stem": text(row, "question"), "shared_text": "",

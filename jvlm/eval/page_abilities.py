@@ -18,8 +18,8 @@ KINDS = {
     "OPEN": ("放射線画像の質問（自由）", "radiology questions, open"),
 }
 _BETTER = '<b class="good">学んだ learned</b>'
-_SAME = "学習なしと変わらない no better"
-_WORSE = '<b class="bad">学習なしに及ばない worse</b>'
+_SAME = "物差しと変わらない no better"
+_WORSE = '<b class="bad">物差しに及ばない worse</b>'
 Row = list[str]
 
 
@@ -27,9 +27,11 @@ def abilities_section(stages: dict[str, Any]) -> str:
     """One row per ability: the figure, what is reached without learning, and the verdict."""
     metrics = {name: at(stages, name, "metrics") for name in stages}
     rows = [*_text(metrics), *_retrieval(metrics), *_pictures(metrics), *_exams(metrics)]
-    head = [both("何を", "what"), both("値", "value"), both("学習なしで届く値", "reached without learning"), ""]
-    note = "「学んだ」は、95 %区間の全体が学習なしで届く値よりよいこと。"
-    note += " Learned: the whole 95 % interval is better than what is reached without learning."
+    head = [both("何を", "what"), both("値", "value"), both("物差し", "yardstick"), ""]
+    note = "「学んだ」は、95 %区間の全体（区間のない文章では値そのもの）が物差しを上回ること。"
+    note += (
+        " Learned: better than the yardstick with the whole 95 % interval; for text, which has none, with the figure."
+    )
     return section(
         "できること、できないこと", "What it can and cannot do", table(head, rows, "wide"), note if rows else ""
     )
@@ -38,7 +40,7 @@ def abilities_section(stages: dict[str, Any]) -> str:
 def _text(metrics: dict[str, Any]) -> Iterator[Row]:
     model, ngram = (at(metrics, "pretrain", key) for key in ("bpc_model", "bpc_ngram"))
     if model is not None and ngram is not None:
-        what = both("見たことのない文章の予測", "predicting text never seen (bits per character)")
+        what = both("見たことのない日本語の予測", "predicting Japanese never seen (bits per character)")
         yield [what, show(model, "bits"), f"{show(ngram, 'bits')} 5-gram", _judge(ngram - model, ngram - model, 0)]
     before, after = (at(metrics, "eval", "models", name, "bpc", "exam") for name in ("instruct", "medical"))
     if before is not None and after is not None:

@@ -81,6 +81,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     valid = [
         {"q_id": 7, "question": "田んぼが広がる風景は？", "label": 2} | choices,
         {"q_id": 8, "question": "", "label": 1},
+        {"q_id": 9, "question": "どれでもないのは？", "label": 5} | choices,
+        {"q_id": 10, "question": "どれでもないのは？", "label": -1} | choices,
     ]
     (commonsense / "valid-v1.3.json").write_text("\n".join(map(json.dumps, valid)))
     return root
@@ -139,7 +141,7 @@ def test_groups_go_where_their_smallest_hash_goes():
 def test_faults_are_recorded_and_the_build_goes_on(built):
     out, counts = built
     faults = {row["where"]: row["error"] for row in read_json_lines(out / "errors.jsonl")}
-    assert counts["errors"] == len(faults) == 7
+    assert counts["errors"] == len(faults) == 9
     assert {place for place in faults if place.startswith("images/")} == {
         f"images/photos.jsonl:{n}" for n in (121, 122, 123)
     }
@@ -210,3 +212,10 @@ def test_the_folder_the_card_describes(data_root, tmp_path):
     assert counts["exam"] == {"igakuqa119": 395, "clinical_lab": 394, "jcommonsenseqa": 1119}
     golds = {ShardReader(tmp_path / "out/shards/naming_test").record(n)["meta"]["gold"] for n in range(100)}
     assert len(golds) > 40
+
+
+def test_two_sources_of_one_name_are_refused(root, tmp_path):
+    for folder in ("text", "en_text", "medical_text"):
+        write_text(tmp_path / folder / "book.jsonl.zst", ["本です。"])
+    with pytest.raises(DataError, match=r"two sources are called book\.jsonl\.zst"):
+        build(RealConfig(tmp_path, 3000, 2000, 400), tmp_path / "out")
