@@ -76,14 +76,16 @@ def accuracy(
 ) -> dict[str, Any]:
     """The object every accuracy of a report is: value, n, interval, chance, best_constant.
 
-    Groups with several items widen the interval (cluster bootstrap); else it is Wilson's. A value of 0 or 1
-    has no bootstrap spread, so Wilson's interval over the groups stands in.
+    Groups with several items widen Wilson's interval to that of the cluster bootstrap where it reaches further: near 0
+    and 1 the bootstrap alone is too short. A value of 0 or 1 has no spread, so there it is Wilson's over the groups.
     """
     n, right = len(correct), sum(bool(c) for c in correct)
     value = right / n if n else None
     clusters = len(set(groups)) if groups is not None else n
     if groups is not None and clusters < n and 0 < right < n:
-        interval = cluster_bootstrap([float(c) for c in correct], groups, seed)[1:]
+        _, low, high = cluster_bootstrap([float(c) for c in correct], groups, seed)
+        least, most = wilson_interval(right, n)
+        interval = min(low, least), max(high, most)
     else:
         interval = wilson_interval(clusters * right // n if n else 0, clusters)
     return {"value": value, "n": n, "interval": list(interval), "chance": chance, "best_constant": best_constant}

@@ -62,6 +62,21 @@ def test_clusters_widen_the_interval() -> None:
     assert certain["interval"] == list(wilson_interval(20, 20))
 
 
+def test_two_groups_by_hand() -> None:
+    """Redrawn, the mean of one right and one wrong group is 0, 1/2 or 1, a quarter of the time each end."""
+    mean, low, high = cluster_bootstrap([1.0, 1.0, 0.0, 0.0], "aabb", seed=0)
+    assert (mean, low, high) == (0.5, 0.0, 1.0)
+    mean, low, high = cluster_bootstrap([1.0, 1.0, 1.0, 0.0], "aaab", seed=0)  # the groups weigh 3 and 1
+    assert (mean, low, high) == (0.75, 0.0, 1.0)
+
+
+def test_one_shared_group_does_not_shorten_the_interval() -> None:
+    flags = [True] + [False] * 199
+    alone = accuracy(flags, chance=None, best_constant=None)["interval"]
+    shared = accuracy(flags, chance=None, best_constant=None, groups=[0, 0, *range(1, 199)])["interval"]
+    assert shared[0] <= alone[0] < alone[1] <= shared[1]
+
+
 def test_accuracy_of_nothing_has_no_value() -> None:
     assert accuracy([], chance=None, best_constant=None) == {
         "value": None, "n": 0, "interval": [0.0, 1.0], "chance": None, "best_constant": None
