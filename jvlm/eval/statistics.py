@@ -46,6 +46,18 @@ def paired_bootstrap(
     return cluster_bootstrap(difference.tolist(), groups or range(len(difference)), seed, draws)
 
 
+def ratio_bootstrap(totals: Sequence[float], sizes: Sequence[float], seed: int = 0) -> dict[str, Any]:
+    """sum(totals) / sum(sizes) of documents, with its 95 % percentile interval when whole documents are redrawn.
+
+    The difference of two models' bits per character: `totals` holds each document's difference of bits, `sizes` its
+    characters.
+    """
+    first, second = (np.asarray(column, dtype=np.float64) for column in (totals, sizes))
+    assert len(first) == len(second)
+    low, high = np.percentile(_redrawn_means(first, second, seed, DRAWS), [2.5, 97.5])
+    return {"value": float(first.sum() / second.sum()), "n": len(first), "interval": [float(low), float(high)]}
+
+
 def mcnemar_exact(only_first: int, only_second: int) -> float:
     """Two-sided exact McNemar p of the discordant counts: are they two halves of a fair coin's throws?"""
     n, smaller = only_first + only_second, min(only_first, only_second)
