@@ -62,9 +62,10 @@ def build(config: RealConfig, out: Path, say: Callable[[str], None] = lambda lin
     if not root.is_dir():
         raise UsageError("no folder of data", where=root, fix=f"put there {LAYOUT}")
     faults: list[Fault] = []
+    sources = _text_sources(root)
     counts: dict[str, Any] = {"exam": _exams(root / "evals", out / "exam", faults)}
     _evaluation_texts(out / "exam", out / "evaluation.jsonl")
-    counts["text"] = _texts(config, out / "text", read_evaluation_texts([out / "evaluation.jsonl"]), faults)
+    counts["text"] = _texts(config, sources, out / "text", read_evaluation_texts([out / "evaluation.jsonl"]), faults)
     say(f"text: {sum(counts['text'].values()):,} characters of {len(counts['text'])} sources")
     general = read_pictures(root / "images", faults, captioned=True)
     medical = read_pictures(root / "medical_images", faults, captioned=False)
@@ -92,18 +93,23 @@ def _by_kind(faults: list[Fault]) -> list[dict[str, Any]]:
     return [{"error": error, "n": n, "first": first[error]} for error, n in kinds]
 
 
-def _texts(config: RealConfig, out: Path, evaluation: EvaluationTexts, faults: list[Fault]) -> dict[str, int]:
+def _text_sources(root: Path) -> list[list[Path]]:
+    """The files of Japanese, English and medical text; nothing is written before they are found."""
+    found = []
+    for folder in ("text", "en_text", "medical_text"):
+        found.append(sorted((root / folder).glob("*.jsonl.zst")))
+        if not found[-1]:
+            raise DataError("no .jsonl.zst file", where=root / folder, fix=f"put there {LAYOUT}")
+    if both := {path.name for path in found[0]} & {path.name for path in found[1]}:
+        raise DataError(f"two sources are called {min(both)}", where=root, fix="rename that of en_text/")
+    return found
+
+
+def _texts(
+    config: RealConfig, sources: list[list[Path]], out: Path, evaluation: EvaluationTexts, faults: list[Fault]
+) -> dict[str, int]:
     """The text of every source; the general one is kept from evaluation texts by the corpus, the medical one here."""
-
-    def files(folder: str) -> list[Path]:
-        found = sorted((config.root / folder).glob("*.jsonl.zst"))
-        if not found:
-            raise DataError("no .jsonl.zst file", where=config.root / folder, fix=f"put there {LAYOUT}")
-        return found
-
-    japanese, english, medical = files("text"), files("en_text"), files("medical_text")
-    if both := {path.name for path in japanese} & {path.name for path in english}:
-        raise DataError(f"two sources are called {min(both)}", where=config.root, fix="rename that of en_text/")
+    japanese, english, medical = sources
     with new_folder(out) as folder:
         (folder / "general").mkdir()
         (folder / "medical").mkdir()
