@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from jvlm.text import rules
 from jvlm.text.boilerplate import is_boilerplate
+from jvlm.text.machine_made import is_machine_made
 from jvlm.text.normalise import normalise
 
 # Order matters: broken bytes look like symbols and like foreign text, so they are named first.
@@ -13,6 +14,7 @@ LINE_RULES: dict[str, rules.LineRule] = {
     "boilerplate": is_boilerplate,
     "symbol_garbage": rules.is_symbol_garbage,
     "stutter": rules.is_stutter,
+    "machine_made": is_machine_made,
 }
 FOREIGN = "foreign_language"
 DOCUMENT_RULES: dict[str, rules.DocumentRule] = {
