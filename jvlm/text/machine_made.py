@@ -45,11 +45,11 @@ def is_count(line: str) -> bool:
 
 
 def is_hash(line: str) -> bool:
-    """Half of it or more are hashes, identifiers, dumped bytes or base64."""
+    """Two thirds of it or more are hashes, identifiers, dumped bytes or base64."""
     if _DUMP.search(line):
         return True
     packed = sum(len(found) for found in _PACKED.findall(line) if _looks_packed(found))
-    return (packed + sum(map(len, _HASH.findall(line)))) * 2 >= len(line)
+    return (packed + sum(map(len, _HASH.findall(line)))) * 3 >= 2 * len(line) > 0
 
 
 def _looks_packed(word: str) -> bool:
@@ -62,7 +62,7 @@ def is_packed_code(line: str) -> bool:
     """150 characters or more of code without room to breathe."""
     return (
         len(line) >= 150
-        and line.count(" ") * 25 < len(line)
+        and line.count(" ") * 20 < len(line)
         and sum(line.count(mark) for mark in "(){};,=") * 6 >= len(line)
         and not _JAPANESE.search(line)
     )
