@@ -1,5 +1,6 @@
 """Settings of each stage of a recipe: what a user can write under `stages:` in its YAML file."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,12 +63,18 @@ class DataStage(Config):
     """Processes that draw; the bytes do not depend on it."""
 
 
+def _data_root() -> Path | None:
+    """Read with the recipe, so that a run begun with one folder is not continued with another."""
+    named = os.environ.get("JVLM_DATA_ROOT")
+    return Path(named).absolute() if named else None
+
+
 class RealDataStage(Config):
     """Real text, pictures and exams from a folder."""
 
     set: Literal["real"]
     """Marks these settings as those of real data."""
-    root: Path | None = None
+    root: Path | None = Field(default_factory=_data_root)
     """The folder of text/, en_text/, medical_text/, images/, medical_images/, evals/; default: JVLM_DATA_ROOT."""
     source_chars: int = Field(500_000, ge=1_000)
     """Characters taken of each Japanese source of text, at most."""

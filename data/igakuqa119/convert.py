@@ -66,7 +66,7 @@ def convert(source: Path, out: Path) -> dict[str, int]:
             try:
                 entries.append(_entry(row, cases, key, images))
             except DataError as error:
-                faults.append({"where": str(row.get("number", path.name)), "error": error.what})
+                faults.append({"where": f"questions/{path.name}:{row.get('number', '')}", "error": error.what})
     return write_exam(out, entries, faults, source)
 
 

@@ -8,6 +8,7 @@ half a minute.
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,19 @@ from jvlm.eval.items import load_items
 from jvlm.files import append_json_line, new_folder, read_json_lines, sha256_file, write_bytes, write_text
 from jvlm.images.shards import write_shards
 from jvlm.sample import Sample
+from jvlm.text.contamination import SHARE, EvaluationTexts, read_evaluation_texts
 
 LAYOUT = "text/, en_text/, medical_text/ (NAME.jsonl.zst), images/, medical_images/ (NAME.jsonl beside NAME/), evals/"
 FOLDER_IMAGES = 48
+Row = dict[str, Any]
 _COMMONSENSE = "jglue/datasets/jcommonsenseqa-v1.3"
+_GENERAL, _MEDICAL, _GROCERY = "images/*.jsonl", "medical_images/*.jsonl", "images/grocery_store.jsonl"
+_SOURCES = {
+    "captions_train": _GENERAL, "captions_val": _GENERAL, "captions_test": _GENERAL, "instruct_train": _GENERAL,
+    "naming_train": _GROCERY, "naming_test": _GROCERY, "counting_test": "medical_images/bccd.jsonl",
+    "vqa_rad_test": "medical_images/vqa_rad.jsonl", "medical_pages": _MEDICAL, "medical_training": _MEDICAL,
+}  # fmt: skip
+_NEVER_TRAINED = ("captions_val", "naming_test", "counting_test", "vqa_rad_test")
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,9 @@ def build(config: RealConfig, out: Path, say: Callable[[str], None] = lambda lin
     if not root.is_dir():
         raise UsageError("no folder of data", where=root, fix=f"put there {LAYOUT}")
     faults: list[Fault] = []
-    counts: dict[str, Any] = {"text": _texts(config, out / "text", faults)}
+    counts: dict[str, Any] = {"exam": _exams(root / "evals", out / "exam", faults)}
+    _evaluation_texts(out / "exam", out / "evaluation.jsonl")
+    counts["text"] = _texts(config, out / "text", read_evaluation_texts([out / "evaluation.jsonl"]), faults)
     say(f"text: {sum(counts['text'].values()):,} characters of {len(counts['text'])} sources")
     general = read_pictures(root / "images", faults, captioned=True)
     medical = read_pictures(root / "medical_images", faults, captioned=False)
@@ -60,21 +72,29 @@ def build(config: RealConfig, out: Path, say: Callable[[str], None] = lambda lin
         raise nothing_usable(root, faults, LAYOUT)
     split = splits([*general, *medical])
     for name, samples in _sets(general, medical, split, faults).items():
-        counts[name] = _shards(samples, out / "shards" / name)
+        counts[name] = _shards(samples, out / "shards" / name, faults)
         say(f"shards/{name}: {counts[name]:,} samples")
-    counts["exam"] = _exams(root / "evals", out / "exam", faults)
-    _evaluation_texts(out / "exam", out / "evaluation.jsonl")
     _loose_images([p for p in general if split[p.sha256] == "test"], out / "folder")
     counts["differs_from_card"] = _differences(root)
     (out / "errors.jsonl").unlink(missing_ok=True)
     for fault in faults:
         append_json_line(out / "errors.jsonl", fault)
     counts["errors"] = len(faults)
+    counts["faults"] = _by_kind(faults)
     say(f"{len(faults)} faults, {counts['differs_from_card']} files differ from the card")
     return counts
 
 
-def _texts(config: RealConfig, out: Path, faults: list[Fault]) -> dict[str, int]:
+def _by_kind(faults: list[Fault]) -> list[dict[str, Any]]:
+    """Faults of the same words counted, the most frequent first, each with its first place."""
+    first = {fault["error"]: fault["where"] for fault in reversed(faults)}
+    kinds = Counter(fault["error"] for fault in faults).most_common()
+    return [{"error": error, "n": n, "first": first[error]} for error, n in kinds]
+
+
+def _texts(config: RealConfig, out: Path, evaluation: EvaluationTexts, faults: list[Fault]) -> dict[str, int]:
+    """The text of every source; the general one is kept from evaluation texts by the corpus, the medical one here."""
+
     def files(folder: str) -> list[Path]:
         found = sorted((config.root / folder).glob("*.jsonl.zst"))
         if not found:
@@ -82,16 +102,26 @@ def _texts(config: RealConfig, out: Path, faults: list[Fault]) -> dict[str, int]
         return found
 
     japanese, english, medical = files("text"), files("en_text"), files("medical_text")
+    if both := {path.name for path in japanese} & {path.name for path in english}:
+        raise DataError(f"two sources are called {min(both)}", where=config.root, fix="rename that of en_text/")
     with new_folder(out) as folder:
         (folder / "general").mkdir()
         (folder / "medical").mkdir()
         counts = write_sources(japanese, folder / "general", config.source_chars, "ja", faults)
         counts |= write_sources(english, folder / "general", config.english_chars, "en", faults)
         counts |= write_sources(medical, folder / "medical", config.medical_chars, "ja", faults)
-        with open(folder / "medical.jsonl", "wb") as rows:
-            for path in sorted((folder / "medical").glob("*.jsonl")):
-                rows.write(path.read_bytes())
+        rows = [row for path in sorted((folder / "medical").glob("*.jsonl")) for row in read_json_lines(path)]
+        _write_rows(folder / "medical.jsonl", _without(evaluation, rows, faults))
     return counts
+
+
+def _without(evaluation: EvaluationTexts, rows: list[Row], faults: list[Fault]) -> Iterator[Row]:
+    """The documents that hold no question; the others are faults."""
+    for row in rows:
+        if held := evaluation.find(row["text"], SHARE):
+            faults.append({"where": f"medical_text/{row['id']}", "error": f"holds the question {held[0]}"})
+        else:
+            yield row
 
 
 def _sets(
@@ -134,10 +164,15 @@ def _unique(samples: Iterable[Sample]) -> list[Sample]:
     return list({sample.id: sample for sample in samples}.values())
 
 
-def _shards(samples: list[Sample], out: Path) -> int:
-    if not samples:
-        raise DataError("nothing usable for a set of pictures", where=out.name, fix=f"the folder should hold {LAYOUT}")
+def _shards(samples: list[Sample], out: Path, faults: list[Fault]) -> int:
+    """Write a set; an empty one that nobody trains on is a fault, another raises DataError."""
     shutil.rmtree(out, ignore_errors=True)
+    if not samples:
+        source = f"{_SOURCES[out.name]} holds no usable picture of this set"
+        if out.name not in _NEVER_TRAINED:
+            raise DataError("nothing usable for a set of pictures", where=out.name, fix=f"{source}: put some there")
+        faults.append({"where": out.name, "error": source})
+        return 0
     write_shards(iter(samples), out)
     return len(samples)
 
@@ -156,9 +191,14 @@ def _exams(source: Path, out: Path, faults: list[Fault]) -> dict[str, int]:
     ):
         if not folder.is_dir():
             faults.append({"where": str(folder.relative_to(source.parent)), "error": "no such folder"})
-        else:
+            continue
+        try:
             found[name] = convert(folder, out / name)["items"]
-            faults += read_json_lines(out / name / "errors.jsonl")
+        except DataError as error:
+            faults.append({"where": str(folder.relative_to(source.parent)), "error": f"{error.what}; {error.fix}"})
+            continue
+        for fault in read_json_lines(out / name / "errors.jsonl"):
+            faults.append(fault | {"where": f"{folder.relative_to(source.parent)}/{fault['where']}"})
     return found
 
 
@@ -166,7 +206,11 @@ def _evaluation_texts(exams: Path, out: Path) -> None:
     """The questions of every exam, for the corpus to keep away from."""
     items = (item for path in sorted(exams.glob("*/items.jsonl")) for item in load_items(path))
     rows = ({"id": item.id, "text": f"{item.shared_text}{item.stem}"} for item in items)
-    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows if row["text"].strip()))
+    _write_rows(out, (row for row in rows if row["text"].strip()))
+
+
+def _write_rows(path: Path, rows: Iterable[Row]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _commonsense(source: Path, out: Path) -> dict[str, int]:
@@ -178,6 +222,8 @@ def _commonsense(source: Path, out: Path) -> dict[str, int]:
             try:
                 choices = [text(row, f"choice{i}") for i in range(5)]
                 gold, number = value(row, "label", int), value(row, "q_id", int)
+                if not 0 <= gold < len(choices):
+                    raise DataError(f"label {gold} names no choice")
                 record = {
                     "id": f"jcommonsenseqa-{number}", "exam": "jcommonsenseqa", "section": "valid", "number": number,
                     "group_id": f"jcommonsenseqa-{number}", "stem": text(row, "question"), "shared_text": "",

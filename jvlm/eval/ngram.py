@@ -14,7 +14,7 @@ ends in the uniform distribution over these.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +62,16 @@ class KneserNey:
 
     def bits_per_character(self, texts: Iterable[str]) -> float:
         """Bits of all characters and one end mark per document, divided by the number of characters plus documents."""
-        probabilities = self._score(texts)
-        if not len(probabilities):
+        documents = list(texts)
+        if not documents:
             raise DataError("no text to measure")
-        return float(-np.log2(probabilities).sum() / len(probabilities))
+        return sum(self.bits(documents)) / sum(len(text) + 1 for text in documents)
+
+    def bits(self, texts: Sequence[str]) -> list[float]:
+        """−log2 p of each document with its end mark."""
+        scores = -np.log2(self._score(texts))
+        ends = np.cumsum([len(text) + 1 for text in texts])
+        return [float(part.sum()) for part in np.split(scores, ends[:-1])]
 
     def probability(self, symbol: str | None, history: str = "") -> float:
         """P(symbol | document so far); `None` is the end mark. Any unseen character gets the unknown symbol's share."""

@@ -9,6 +9,7 @@ from jvlm.eval.charts import line_chart
 from jvlm.eval.markup import NONE, at, both, count, esc, section, show, table, tile
 from jvlm.eval.page_abilities import abilities_section
 from jvlm.eval.page_real import (
+    faults_section,
     limits_section,
     pictures_section,
     published_exams_section,
@@ -102,8 +103,9 @@ def _real_scores(stages: dict[str, Any]) -> list[str]:
     return [
         pictures_section(models),
         within_source_section(at(stages, "clip", "metrics", "retrieval_within_source")),
-        text_section(at(stages, "pretrain", "metrics"), models),
+        text_section(at(stages, "pretrain", "metrics"), models, at(stages, "eval", "metrics", "bpc_change")),
         published_exams_section(at(stages, "eval", "metrics", "exams")),
+        faults_section(at(stages, "data", "metrics")),
     ]
 
 

@@ -1,6 +1,6 @@
 """The report page's answer to "what has it learned?": every figure of a run on real data judged by one rule.
 
-Learned means better than what needs no learning, with the whole 95 % interval where there is one. The yardstick is the
+Learned means better than what needs no learning, with the whole 95 % interval. The yardstick is the
 best constant answer for pictures and exams, chance for retrieval, the n-gram for text, the model before for medicine;
 worse than no learning is an exam only below chance, for the best constant is found by looking at the answers.
 """
@@ -18,8 +18,8 @@ KINDS = {
     "OPEN": ("放射線画像の質問（自由）", "radiology questions, open"),
 }
 _BETTER = '<b class="good">学んだ learned</b>'
-_SAME = "学習なしと変わらない no better"
-_WORSE = '<b class="bad">学習なしに及ばない worse</b>'
+_SAME = "物差しと変わらない no better"
+_WORSE = '<b class="bad">物差しに及ばない worse</b>'
 Row = list[str]
 
 
@@ -27,24 +27,31 @@ def abilities_section(stages: dict[str, Any]) -> str:
     """One row per ability: the figure, what is reached without learning, and the verdict."""
     metrics = {name: at(stages, name, "metrics") for name in stages}
     rows = [*_text(metrics), *_retrieval(metrics), *_pictures(metrics), *_exams(metrics)]
-    head = [both("何を", "what"), both("値", "value"), both("学習なしで届く値", "reached without learning"), ""]
-    note = "「学んだ」は、95 %区間の全体が学習なしで届く値よりよいこと。"
-    note += " Learned: the whole 95 % interval is better than what is reached without learning."
+    head = [both("何を", "what"), both("値", "value"), both("物差し", "yardstick"), ""]
+    note = "「学んだ」は、95 %区間の全体が物差しを上回ること。文章の区間は物差しとの差のもの。"
+    note += " Learned: better than the yardstick with the whole 95 % interval, for text that of the difference."
     return section(
         "できること、できないこと", "What it can and cannot do", table(head, rows, "wide"), note if rows else ""
     )
 
 
 def _text(metrics: dict[str, Any]) -> Iterator[Row]:
-    model, ngram = (at(metrics, "pretrain", key) for key in ("bpc_model", "bpc_ngram"))
-    if model is not None and ngram is not None:
-        what = both("見たことのない文章の予測", "predicting text never seen (bits per character)")
-        yield [what, show(model, "bits"), f"{show(ngram, 'bits')} 5-gram", _judge(ngram - model, ngram - model, 0)]
+    model, ngram, gap = (at(metrics, "pretrain", f"bpc_{key}") for key in ("model", "ngram", "model_minus_ngram"))
+    if gap is not None:
+        what = both("見たことのない日本語の予測", "predicting Japanese never seen (bits per character)")
+        yield [what, *_fewer_bits(model, f"{show(ngram, 'bits')} 5-gram", gap)]
     before, after = (at(metrics, "eval", "models", name, "bpc", "exam") for name in ("instruct", "medical"))
-    if before is not None and after is not None:
+    change = at(metrics, "eval", "bpc_change", "exam")
+    if change is not None:
         what = both("国家試験の問題文の予測", "predicting exam questions (bits per character)")
         without = f"{show(before, 'bits')} {both('医療学習前', 'before medical')}"
-        yield [what, show(after, "bits"), without, _judge(before - after, before - after, 0)]
+        yield [what, *_fewer_bits(after, without, change)]
+
+
+def _fewer_bits(value: float, yardstick: str, difference: dict[str, Any]) -> Row:
+    low, high = difference["interval"]
+    told = f"{show(value, 'bits')} <small>{low:+.3f} – {high:+.3f}</small>"
+    return [told, yardstick, _judge(-high, -low, 0)]
 
 
 def _retrieval(metrics: dict[str, Any]) -> Iterator[Row]:

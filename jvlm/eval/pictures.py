@@ -20,7 +20,6 @@ from jvlm.images.shards import ShardReader
 from jvlm.infer.types import Model
 from jvlm.sample import Sample
 
-ARMS = ("image", "other_image", "removed")
 MAX_NEW_TOKENS = 24
 _END = re.compile(r"(です|でした|である|だ)?[。．.!]*$")
 _NUMBER = re.compile(r"\d+|[一二三四五六七八九十]+")
@@ -30,7 +29,8 @@ _KANJI = "一二三四五六七八九十"
 def evaluate_pictures(model: Model, folder: Path, out: Path, *, name: str, seed: int = 0) -> Record:
     """Every question of the shard folder, in every arm; records go to ``out/samples.jsonl`` under `name`.
 
-    Returns ``{KIND: {ARM: accuracy, "audit": image against removed}}`` for each `meta["kind"]` of the samples.
+    Returns ``{KIND: {ARM: accuracy, "audit": image against removed}}`` for each `meta["kind"]` of the samples; the arms
+    are `image`, `removed`, and `other_image` where every question has another picture with another answer.
     Raises DataError for a folder without samples, and for one without `kind` and `gold`.
     """
     reader = ShardReader(folder)
@@ -49,7 +49,7 @@ def evaluate_pictures(model: Model, folder: Path, out: Path, *, name: str, seed:
         guess = chance(golds, answer_is_right)
         groups = [sha256_bytes(sample.images[0].read()) for sample in asked]
         right: dict[str, list[bool]] = {}
-        for arm, questions in _arms(asked).items():
+        for arm, questions in _arms(asked, groups).items():
             records = _ask(model, questions, golds, out, name, task, arm)
             right[arm] = [answer_is_right(r["output"], gold) for r, gold in zip(records, golds, strict=True)]
         scores: Record = {
@@ -89,16 +89,25 @@ def _value(number: str) -> int:
     return value + (10 * (_KANJI.find(tens) + 1 if tens else 1) if ten else 0)
 
 
-def _arms(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """The questions of every arm. The other image is that of the next question, in order of id, with another answer."""
+def _arms(samples: Sequence[Sample], pictures: Sequence[str]) -> dict[str, list[Sample]]:
+    """The questions of every arm; `pictures` are the hashes of their images.
+
+    The other image is that of a later question, in order of id and at a distance that the question's own id draws, of
+    another picture and with another answer. Where a question has none, there is no such arm: it would test nothing.
+    """
     others = []
     for i, sample in enumerate(samples):
-        following = [*samples[i + 1 :], *samples[:i]]
-        other = next((s for s in following if s.meta["gold"] != sample.meta["gold"]), sample)
-        others.append(Sample(sample.id, sample.messages, other.images, None, sample.meta))
-    return dict(
-        zip(ARMS, (list(samples), others, [requests.without_images(sample) for sample in samples]), strict=True)
-    )
+        start = i + 1 + int(sha256_bytes(sample.id.encode())[:8], 16) % len(samples)
+        following = [(start + step) % len(samples) for step in range(len(samples))]
+        other = next(
+            (j for j in following if samples[j].meta["gold"] != sample.meta["gold"] and pictures[j] != pictures[i]),
+            None,
+        )
+        if other is not None:
+            others.append(Sample(sample.id, sample.messages, samples[other].images, None, sample.meta))
+    removed = [requests.without_images(sample) for sample in samples]
+    arms = {"image": list(samples), "other_image": others, "removed": removed}
+    return {arm: questions for arm, questions in arms.items() if len(questions) == len(samples)}
 
 
 def _ask(

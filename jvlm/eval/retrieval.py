@@ -90,11 +90,13 @@ def retrieval_within_source(
         image_features, text_features: ``[pairs, dim]``; row i of both belongs to captions[i] of sources[i].
 
     Returns source_only_over_chance, over_chance (the mean over sources of R@k / chance, both directions together) with
-    a 95 % interval from redrawing each source's queries, and per source n, captions, r_at_k, chance, over_chance.
-    Raises DataError when no source is large enough.
+    a 95 % interval from redrawing each source's captions with their images, and per source n, captions, r_at_k, chance,
+    over_chance. Raises DataError when no source is large enough, or a feature is not a number.
     """
     images, texts = _normalised(image_features), _normalised(text_features)
-    measured: dict[str, tuple[np.ndarray, np.ndarray, int]] = {}
+    if not (np.isfinite(images).all() and np.isfinite(texts).all()):
+        raise DataError("a feature is not a number", fix="the towers diverged: lower the learning rate")
+    measured: dict[str, tuple[np.ndarray, np.ndarray, int]] = {}  # of each caption: hits, expected hits; queries
     left_out = {}
     for source in sorted(set(sources)):
         rows = [i for i, name in enumerate(sources) if name == source]
@@ -107,25 +109,26 @@ def retrieval_within_source(
         own = np.zeros((len(rows), len(distinct)), dtype=bool)  # [images, captions]
         own[np.arange(len(rows)), [place[captions[i]] for i in rows]] = True
         similarity = images[rows] @ texts[candidates].T
-        hits = np.concatenate([_found(similarity, own, k), _found(similarity.T, own.T, k)])
-        guesses = [k / len(distinct)] * len(rows) + [_chance_of_one(int(m), len(rows), k) for m in own.sum(axis=0)]
-        measured[source] = hits, np.array(guesses), len(distinct)
+        sizes = own.sum(axis=0)  # images of each caption
+        hits = own.T @ _found(similarity, own, k).astype(int) + _found(similarity.T, own.T, k)
+        odds = sizes * k / len(distinct) + [_chance_of_one(int(size), len(rows), k) for size in sizes]
+        measured[source] = hits, odds, len(rows) + len(distinct)
     if not measured:
         raise DataError(f"no source has {min_pairs} pairs and more than {k} captions", fix="hold out more pairs")
     generator = np.random.default_rng(seed)
     redrawn = np.zeros(DRAWS)
     for hits, odds, _ in measured.values():
         drawn = generator.integers(0, len(hits), (DRAWS, len(hits)))
-        redrawn += hits[drawn].mean(axis=1) / odds.mean() / len(measured)
+        redrawn += hits[drawn].sum(axis=1) / odds[drawn].sum(axis=1) / len(measured)
     per_source = {
         source: {
-            "n": len(hits),
-            "captions": distinct,
-            "r_at_k": float(hits.mean()),
-            "chance": float(odds.mean()),
-            "over_chance": float(hits.mean() / odds.mean()),
+            "n": queries,
+            "captions": len(hits),
+            "r_at_k": float(hits.sum() / queries),
+            "chance": float(odds.sum() / queries),
+            "over_chance": float(hits.sum() / odds.sum()),
         }
-        for source, (hits, odds, distinct) in measured.items()
+        for source, (hits, odds, queries) in measured.items()
     }
     return {
         "k": k,

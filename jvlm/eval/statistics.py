@@ -46,6 +46,18 @@ def paired_bootstrap(
     return cluster_bootstrap(difference.tolist(), groups or range(len(difference)), seed, draws)
 
 
+def ratio_bootstrap(totals: Sequence[float], sizes: Sequence[float], seed: int = 0) -> dict[str, Any]:
+    """sum(totals) / sum(sizes) of documents, with its 95 % percentile interval when whole documents are redrawn.
+
+    The difference of two models' bits per character: `totals` holds each document's difference of bits, `sizes` its
+    characters.
+    """
+    first, second = (np.asarray(column, dtype=np.float64) for column in (totals, sizes))
+    assert len(first) == len(second)
+    low, high = np.percentile(_redrawn_means(first, second, seed, DRAWS), [2.5, 97.5])
+    return {"value": float(first.sum() / second.sum()), "n": len(first), "interval": [float(low), float(high)]}
+
+
 def mcnemar_exact(only_first: int, only_second: int) -> float:
     """Two-sided exact McNemar p of the discordant counts: are they two halves of a fair coin's throws?"""
     n, smaller = only_first + only_second, min(only_first, only_second)
@@ -76,14 +88,16 @@ def accuracy(
 ) -> dict[str, Any]:
     """The object every accuracy of a report is: value, n, interval, chance, best_constant.
 
-    Groups with several items widen the interval (cluster bootstrap); else it is Wilson's. A value of 0 or 1
-    has no bootstrap spread, so Wilson's interval over the groups stands in.
+    Groups with several items widen Wilson's interval to that of the cluster bootstrap where it reaches further: near 0
+    and 1 the bootstrap alone is too short. A value of 0 or 1 has no spread, so there it is Wilson's over the groups.
     """
     n, right = len(correct), sum(bool(c) for c in correct)
     value = right / n if n else None
     clusters = len(set(groups)) if groups is not None else n
     if groups is not None and clusters < n and 0 < right < n:
-        interval = cluster_bootstrap([float(c) for c in correct], groups, seed)[1:]
+        _, low, high = cluster_bootstrap([float(c) for c in correct], groups, seed)
+        least, most = wilson_interval(right, n)
+        interval = min(low, least), max(high, most)
     else:
         interval = wilson_interval(clusters * right // n if n else 0, clusters)
     return {"value": value, "n": n, "interval": list(interval), "chance": chance, "best_constant": best_constant}

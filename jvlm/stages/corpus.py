@@ -1,7 +1,6 @@
 """From nothing to a tokenizer: the raw data, the cleaned corpus, the pieces."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,11 @@ def data(context: StageContext) -> dict[str, Any]:
     settings = context.config.model_dump()
     name = settings.pop("set")
     if name == "real":
-        settings["root"] = settings["root"] or _data_root()
+        if settings["root"] is None:
+            raise UsageError("no folder of data", fix="set stages.data.root or the variable JVLM_DATA_ROOT")
         return {"set": name} | real.build(real.RealConfig(**settings), context.data, context.say)
     config = toyworld.ToyworldConfig(seed=context.recipe.seed, **settings)
     return {"set": name} | toyworld.build(config, context.data, context.say)
-
-
-def _data_root() -> Path:
-    if not (named := os.environ.get("JVLM_DATA_ROOT")):
-        raise UsageError("no folder of data", fix="set stages.data.root or the variable JVLM_DATA_ROOT")
-    return Path(named)
 
 
 def corpus(context: StageContext) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What comes after training: scores, captions, the report."""
 
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 from jvlm.stages.context import StageContext
@@ -33,23 +32,37 @@ def evaluate(context: StageContext) -> dict[str, Any]:
 def _evaluate_real(context: StageContext) -> dict[str, Any]:
     """Pictures, text and exams, before and after medicine."""
     from jvlm.eval.exams import evaluate_exam_set
-    from jvlm.eval.real import evaluate_real
+    from jvlm.eval.real import evaluate_picture_sets, texts_never_seen
+    from jvlm.eval.statistics import ratio_bootstrap
     from jvlm.infer.generate import load_model
-    from jvlm.infer.likelihood import bits_per_character
+    from jvlm.infer.likelihood import bits, outcomes
 
-    held_out = context.run / "corpus" / "text" / "held_out.jsonl"
+    texts = texts_never_seen(context.data, context.run / "corpus" / "text" / "held_out.jsonl")
+    characters = {kind: outcomes(found) for kind, found in texts.items()}
+    spent: dict[str, dict[str, list[float]]] = {}
     models: dict[str, Any] = {}
     exams: dict[str, Any] = {}
     for name in ("instruct", "medical"):
         model = load_model(context.run / name / "model", context.config.batch_size)
-        bits = partial(bits_per_character, model.model.language, model.processor)
-        models[name] = evaluate_real(model, bits, context.data, held_out, context.folder, name=name)
+        spent[name] = {kind: bits(model.model.language, model.processor, found) for kind, found in texts.items()}
+        models[name] = {
+            "bpc": {kind: sum(found) / sum(characters[kind]) for kind, found in spent[name].items()},
+            "pictures": evaluate_picture_sets(model, context.data, context.folder, name=name),
+        }
         context.say(f"{name}: pictures and text done")
         exams[name] = {}
         for path in sorted((context.data / "exam").glob("*/items.jsonl")):
             exams[name] |= evaluate_exam_set(model, path.parent, context.folder, name=name, seed=context.recipe.seed)
             context.say(f"{name}: {path.parent.name} done")
-    return {"models": models, "exams": exams}
+    change = {
+        kind: ratio_bootstrap(
+            [after - before for before, after in zip(spent["instruct"][kind], spent["medical"][kind], strict=True)],
+            characters[kind],
+            context.recipe.seed,
+        )
+        for kind in texts
+    }
+    return {"models": models, "exams": exams, "bpc_change": change}
 
 
 def caption(context: StageContext) -> dict[str, Any]:

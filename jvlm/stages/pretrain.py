@@ -7,7 +7,8 @@ import torch
 
 from jvlm.errors import DataError
 from jvlm.eval.ngram import KneserNey
-from jvlm.infer.likelihood import bits_per_character
+from jvlm.eval.statistics import ratio_bootstrap
+from jvlm.infer.likelihood import bits, outcomes
 from jvlm.model.directory import load_directory, save_language_model
 from jvlm.model.language import build_language_model
 from jvlm.model.processor import Processor
@@ -44,9 +45,13 @@ def pretrain(context: StageContext) -> dict[str, Any]:
     tokens_seen = config.loop.steps * config.packing.rows * config.packing.row_length
     seen = [d.text for d in _documents(context.run / "corpus" / "text" / "train.jsonl", "general")]
     model = load_directory(context.folder / "model").model  # measure what was written, not what is in memory
+    characters = outcomes(held_out)
+    ours, ngrams = bits(model, processor, held_out), KneserNey(config.ngram_order).fit(seen).bits(held_out)
+    difference = [one - other for one, other in zip(ours, ngrams, strict=True)]
     figures = {
-        "bpc_model": bits_per_character(model, processor, held_out),
-        "bpc_ngram": KneserNey(config.ngram_order).fit(seen).bits_per_character(held_out),
+        "bpc_model": sum(ours) / sum(characters),
+        "bpc_ngram": sum(ngrams) / sum(characters),
+        "bpc_model_minus_ngram": ratio_bootstrap(difference, characters, context.recipe.seed),
         "ngram_order": config.ngram_order,
         "held_out_documents": len(held_out),
         "held_out_characters": sum(map(len, held_out)),

@@ -17,6 +17,8 @@ from jvlm.text.raw import InputError, read_documents
 
 RUN = 13
 LEAST_RUNS = 8
+SHARE = 0.5
+"""The share at which a document is dropped, unless somebody says otherwise."""
 _TABLE_BITS = 22  # a first look-up that most runs of clean text fail
 
 
@@ -59,10 +61,10 @@ class EvaluationTexts:
         return (self.ids[best], float(held[best])) if held[best] >= share else None
 
 
-def read_evaluation_texts(paths: Iterable[Path], text_field: str = "text") -> EvaluationTexts:
-    """From files or folders that `read_documents` reads. Raises DataError for a row that cannot be read."""
+def read_evaluation_texts(paths: Iterable[Path]) -> EvaluationTexts:
+    """From files or folders that `read_documents` reads, rows with `text`. Raises DataError for one that has none."""
     errors: list[InputError] = []
-    texts = [(d.id, d.text) for path in paths for d in read_documents(path, path.name, errors, text_field=text_field)]
+    texts = [(d.id, d.text) for path in paths for d in read_documents(path, path.name, errors)]
     if errors:  # a question that is not read is a question that leaks
         raise DataError(errors[0].what, where=errors[0].where, fix=f"{len(errors)} rows cannot be read; mend them")
     return EvaluationTexts(texts)

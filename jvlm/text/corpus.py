@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jvlm.errors import DataError
 from jvlm.files import new_folder, write_json
 from jvlm.text.clean import clean
-from jvlm.text.contamination import read_evaluation_texts
+from jvlm.text.contamination import SHARE, read_evaluation_texts
 from jvlm.text.dedup import Deduplicator
 from jvlm.text.privacy import mask
 from jvlm.text.raw import Document, InputError, read_documents
@@ -61,8 +61,8 @@ class CorpusConfig(BaseModel):
     mask_personal: bool = False
     """Put placeholders for mail addresses, telephone numbers, house numbers and postal codes."""
     evaluation: list[Path] = []
-    """Evaluation texts, files or folders like those of a source; what holds them is not trained on."""
-    evaluation_share: float = Field(0.5, gt=0, le=1)
+    """Evaluation texts, files or folders of rows with `text`; what holds them is not trained on."""
+    evaluation_share: float = Field(SHARE, gt=0, le=1)
     """Share of an evaluation text's runs of 13 characters at which a document is dropped."""
     held_out_share: float = Field(0.02, ge=0, lt=1)
     """Share of the unique documents kept out of training, chosen by a hash of their text."""
@@ -163,7 +163,7 @@ def read_corpus(file: Path) -> Iterator[Document]:
 
 
 def _cleaned(config: CorpusConfig, tally: _Tally, errors: list[InputError], write: Any) -> Iterator[Document]:
-    evaluation = read_evaluation_texts(config.evaluation, config.text_field)
+    evaluation = read_evaluation_texts(config.evaluation)
     for item in config.inputs:
         for raw in read_documents(item.path, item.source, errors, licence=item.licence, text_field=config.text_field):
             tally.count("read", raw.source, raw.text)

@@ -99,3 +99,10 @@ def test_no_text_is_an_error() -> None:
         KneserNey().fit([""])
     with pytest.raises(DataError):
         KneserNey().fit(["あ"]).bits_per_character([])
+
+
+def test_bits_belong_to_their_documents() -> None:
+    model = KneserNey(3).fit(["ある。", "青い星。"])
+    texts = ["青い", "", "ある。"]
+    assert model.bits(texts) == pytest.approx([model.bits([text])[0] for text in texts])
+    assert model.bits([""])[0] == pytest.approx(-math.log2(model.probability(None)))

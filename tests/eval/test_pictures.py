@@ -74,6 +74,25 @@ def test_a_model_that_looks_is_right_with_the_image_and_never_with_another(tmp_p
     assert {row["arm"] for row in rows} == {"image", "other_image", "removed"}
 
 
+def test_the_other_image_is_another_picture_and_not_one_for_all(tmp_path):
+    golds = ["りんご"] * 12 + ["バナナ", "ぶどう", "バナナ", "ぶどう"]
+    evaluate_pictures(Looking(), questions(tmp_path / "naming", golds), tmp_path / "out", name="m")
+    rows = read_json_lines(tmp_path / "out" / "samples.jsonl")
+    said = [row["output"] for row in rows if row["arm"] == "other_image" and row["gold"] == "りんご"]
+    assert set(said) == {"バナナです。", "ぶどうです。"}
+
+
+def test_where_all_answers_or_all_pictures_are_the_same_there_is_no_other_image(tmp_path):
+    scores = evaluate_pictures(Looking(), questions(tmp_path / "one", ["りんご"] * 4), tmp_path / "out", name="m")
+    assert set(scores["naming"]) == {"image", "removed", "audit", "constant", "answers"}
+    same = [
+        Sample(f"s{i}", [ASKED], [picture(COLOURS["りんご"], 8)], None, {"kind": "naming", "gold": gold})
+        for i, gold in enumerate(["りんご", "バナナ"])
+    ]
+    write_shards(iter(same), tmp_path / "same")
+    assert "other_image" not in evaluate_pictures(Looking(), tmp_path / "same", tmp_path / "out2", name="m")["naming"]
+
+
 def test_what_was_answered_is_not_asked_again(tmp_path):
     folder, model = questions(tmp_path / "naming", ["りんご", "バナナ"]), Looking()
     first = evaluate_pictures(model, folder, tmp_path / "out", name="m")

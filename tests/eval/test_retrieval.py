@@ -59,6 +59,22 @@ def test_constant_features_find_nothing_and_small_sources_are_left_out():
         retrieval_within_source(images[:60], images[:60], repeated, ["s"] * 60)
 
 
+def test_the_interval_redraws_captions_with_their_images():
+    """Two captions of two images each, one found in all its queries, the other in none: 0, 1/2 or 1 is drawn."""
+    images = np.array([[1.0, 0, 0], [1.0, 0, 0], [0.9, 0, 0.4], [0.9, 0, 0.4]])
+    texts = np.array([[1.0, 0, 0], [1.0, 0, 0], [0.95, 0, -0.3], [0.95, 0, -0.3]])
+    found = retrieval_within_source(images, texts, ["甲", "甲", "乙", "乙"], ["s"] * 4, k=1, min_pairs=4)
+    assert found["sources"]["s"]["r_at_k"] == pytest.approx(3 / 6)
+    chance = (4 * 1 / 2 + 2 * 2 / 4) / 6
+    assert found["interval"] == pytest.approx([0, 1 / chance])
+
+
+def test_features_that_are_no_numbers_are_refused():
+    images, captions = pairs(60)
+    with pytest.raises(DataError, match="not a number"):
+        retrieval_within_source(np.full_like(images, np.nan), images, captions, ["s"] * 60)
+
+
 def test_the_source_alone_by_hand():
     """Two sources of 20 and 80 pairs: 10 of 20 and 10 of 80, where chance is 10 of 100."""
     assert source_only_over_chance(["a"] * 20 + ["b"] * 80) == pytest.approx((0.2 * 0.5 + 0.8 * 0.125) / 0.1)

@@ -12,6 +12,7 @@ from jvlm.eval.statistics import (
     macro_interval,
     mcnemar_exact,
     paired_bootstrap,
+    ratio_bootstrap,
     wilson_interval,
 )
 
@@ -62,6 +63,21 @@ def test_clusters_widen_the_interval() -> None:
     assert certain["interval"] == list(wilson_interval(20, 20))
 
 
+def test_two_groups_by_hand() -> None:
+    """Redrawn, the mean of one right and one wrong group is 0, 1/2 or 1, a quarter of the time each end."""
+    mean, low, high = cluster_bootstrap([1.0, 1.0, 0.0, 0.0], "aabb", seed=0)
+    assert (mean, low, high) == (0.5, 0.0, 1.0)
+    mean, low, high = cluster_bootstrap([1.0, 1.0, 1.0, 0.0], "aaab", seed=0)  # the groups weigh 3 and 1
+    assert (mean, low, high) == (0.75, 0.0, 1.0)
+
+
+def test_one_shared_group_does_not_shorten_the_interval() -> None:
+    flags = [True] + [False] * 199
+    alone = accuracy(flags, chance=None, best_constant=None)["interval"]
+    shared = accuracy(flags, chance=None, best_constant=None, groups=[0, 0, *range(1, 199)])["interval"]
+    assert shared[0] <= alone[0] < alone[1] <= shared[1]
+
+
 def test_accuracy_of_nothing_has_no_value() -> None:
     assert accuracy([], chance=None, best_constant=None) == {
         "value": None, "n": 0, "interval": [0.0, 1.0], "chance": None, "best_constant": None
@@ -82,6 +98,20 @@ def test_paired_bootstrap_sees_a_difference_that_unpaired_intervals_hide() -> No
     assert difference == pytest.approx(0.08)
     assert 0 < low < 0.08 < high
     assert paired_bootstrap(second, second) == (0.0, 0.0, 0.0)
+
+
+def test_paired_bootstrap_by_hand() -> None:
+    """Two pairs that differ by 1 and 0: redrawn, their mean is 0, 1/2 or 1, a quarter of the time each end."""
+    assert paired_bootstrap([1.0, 1.0], [0.0, 1.0]) == (0.5, 0.0, 1.0)
+    assert paired_bootstrap([1.0, 1.0, 1.0], [0.0, 1.0, 1.0], "abb") == (pytest.approx(1 / 3), 0.0, 1.0)
+
+
+def test_ratio_bootstrap_by_hand() -> None:
+    """Two documents of 10 and 30 characters: redrawn, the ratio is 1/2, 7/8 or 1, a quarter of the time each end."""
+    found = ratio_bootstrap([5.0, 30.0], [10.0, 30.0])
+    assert found == {"value": 35 / 40, "n": 2, "interval": [0.5, 1.0]}
+    same = ratio_bootstrap([3.0, 6.0, 1.5], [2.0, 4.0, 1.0])
+    assert same == {"value": 1.5, "n": 3, "interval": [1.5, 1.5]}
 
 
 def test_audit_transitions_and_shares() -> None:

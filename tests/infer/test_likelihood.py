@@ -7,7 +7,7 @@ import torch
 from tiny import LANGUAGE, corpus_texts, make_language
 
 from jvlm.infer import likelihood
-from jvlm.infer.likelihood import bits_per_character
+from jvlm.infer.likelihood import bits, bits_per_character
 from jvlm.model.processor import Processor
 
 
@@ -37,6 +37,14 @@ def test_bits_per_character_equal_the_computation_by_hand(language, tokenizer, m
     monkeypatch.setattr(likelihood, "ROW_TOKENS", 120)  # several rows
     assert max(len(tokenizer.encode(text)) for text in texts) < 119
     assert bits_per_character(language, Processor(tokenizer), texts) == pytest.approx(expected, rel=1e-5)
+
+
+def test_bits_belong_to_their_texts(language, tokenizer, monkeypatch):
+    texts = ["".join(corpus_texts(5)), "短い文。", "", "青い星"]  # the first spans several windows and rows
+    monkeypatch.setattr(likelihood, "ROW_TOKENS", 200)
+    found = bits(language, Processor(tokenizer), texts)
+    alone = [by_hand(language, Processor(tokenizer), [text], 200) * (len(text) + 1) for text in texts]
+    assert found == pytest.approx(alone, rel=1e-5)
 
 
 def test_long_texts_are_scored_in_windows(language, tokenizer):

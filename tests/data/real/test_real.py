@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from jvlm.files import read_json_lines, sha256_bytes
 from jvlm.images.shards import ShardReader
 
 FRUIT = ("りんご", "バナナ", "ぶどう（赤）")
+LONG_QUESTION = "見渡すかぎり田んぼが広がる風景のことを何と呼ぶのが最もふさわしいか？"
 FRAMES = ("{}", "店で撮影した{}の写真", "売り場に並ぶ{}")
 
 
@@ -47,6 +49,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_text(root / "text" / "novels.jsonl.zst", [f"第{i}話。" + "むかしの話です。" * 20 for i in range(40)])
     write_text(root / "en_text" / "novels_en.jsonl.zst", [f"Chapter {i}. " + "It was so. " * 20 for i in range(40)])
     write_text(root / "medical_text" / "law.jsonl.zst", [f"第{i}条 医師は、診療をする。" for i in range(40)])
+    write_text(root / "medical_text" / "quiz.jsonl.zst", [f"問題。{LONG_QUESTION}"])
     images = {f"{i}.png": png(i) for i in range(120)}
     rows = [{"image": f"{i}.png", "text": FRAMES[i % 3].format(FRUIT[i % 3])} for i in range(120)]
     write_set(root / "images", "grocery_store", rows, images)
@@ -81,6 +84,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     valid = [
         {"q_id": 7, "question": "田んぼが広がる風景は？", "label": 2} | choices,
         {"q_id": 8, "question": "", "label": 1},
+        {"q_id": 11, "question": LONG_QUESTION, "label": 2} | choices,
+        {"q_id": 9, "question": "どれでもないのは？", "label": 5} | choices,
+        {"q_id": 10, "question": "どれでもないのは？", "label": -1} | choices,
     ]
     (commonsense / "valid-v1.3.json").write_text("\n".join(map(json.dumps, valid)))
     return root
@@ -139,7 +145,10 @@ def test_groups_go_where_their_smallest_hash_goes():
 def test_faults_are_recorded_and_the_build_goes_on(built):
     out, counts = built
     faults = {row["where"]: row["error"] for row in read_json_lines(out / "errors.jsonl")}
-    assert counts["errors"] == len(faults) == 7
+    assert counts["errors"] == len(faults) == sum(kind["n"] for kind in counts["faults"]) == 10
+    labels = [kind for kind in counts["faults"] if "names no choice" in kind["error"]]
+    assert [kind["n"] for kind in labels] == [1, 1]
+    assert labels[0]["first"].startswith("evals/jglue/datasets/jcommonsenseqa-v1.3/valid-v1.3.json:")
     assert {place for place in faults if place.startswith("images/")} == {
         f"images/photos.jsonl:{n}" for n in (121, 122, 123)
     }
@@ -155,6 +164,7 @@ def test_text_is_a_share_of_every_source(built):
     assert sum(len(row["text"]) for row in rows) == counts["text"]["novels"]
     assert {row["language"] for row in rows} == {"ja"}
     assert (out / "text" / "general" / "novels_en.jsonl").is_file()
+    # the other source holds a question
     assert {row["source"] for row in read_json_lines(out / "text" / "medical.jsonl")} == {"law"}
     assert head("あ。" * 4000) == "あ。" * 3000
     assert head("い" * 9000) == "い" * MAX_CHARS
@@ -177,13 +187,30 @@ def test_questions_and_records(built, root):
     assert {meta["gold"] for meta in golds if meta["kind"] == "count_red"} == {"9"}  # not asked where not annotated
     assert len([m for m in golds if m["kind"] == "count_red"]) < len([m for m in golds if m["kind"] == "count_white"])
     assert counts["vqa_rad_test"] == 5
-    (item,) = load_items(out / "exam" / "jcommonsenseqa" / "items.jsonl")
+    item, long = load_items(out / "exam" / "jcommonsenseqa" / "items.jsonl")
     assert (item.accept, item.options[2].text, item.answer_type) == ([["c"]], "田園", "mcq_single")
-    assert read_json_lines(out / "evaluation.jsonl") == [{"id": item.id, "text": item.stem}]
+    assert [row["text"] for row in read_json_lines(out / "evaluation.jsonl")] == [item.stem, long.stem]
     loose = [path for path in (out / "folder").iterdir() if path.suffix == ".png"]
     assert len(loose) == min(48, counts["captions_test"])
     again = build(RealConfig(root, 3000, 2000, 400), out)
     assert again["exam"] == counts["exam"]
+
+
+def test_an_unreadable_exam_and_absent_test_pictures_are_faults(root, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(root, source)
+    (source / "evals" / "clinical_lab").mkdir()
+    (source / "evals" / "clinical_lab" / "questions.jsonl").write_text("{torn")
+    (source / "medical_images" / "vqa_rad.jsonl").unlink()
+    counts = build(RealConfig(source, 3000, 2000, 400), tmp_path / "out")
+    faults = {row["where"]: row["error"] for row in read_json_lines(tmp_path / "out" / "errors.jsonl")}
+    assert "no usable question" in faults["evals/clinical_lab"]
+    assert "medical_images/vqa_rad.jsonl" in faults["vqa_rad_test"]
+    assert counts["vqa_rad_test"] == 0
+    assert not (tmp_path / "out" / "shards" / "vqa_rad_test").exists()
+    (source / "images" / "grocery_store.jsonl").rename(source / "images" / "shop.jsonl")
+    with pytest.raises(DataError, match=r"naming_train.*grocery_store\.jsonl"):
+        build(RealConfig(source, 3000, 2000, 400), tmp_path / "out")
 
 
 def test_products_lose_the_frame_alone():
@@ -210,3 +237,10 @@ def test_the_folder_the_card_describes(data_root, tmp_path):
     assert counts["exam"] == {"igakuqa119": 395, "clinical_lab": 394, "jcommonsenseqa": 1119}
     golds = {ShardReader(tmp_path / "out/shards/naming_test").record(n)["meta"]["gold"] for n in range(100)}
     assert len(golds) > 40
+
+
+def test_two_sources_of_one_name_are_refused(root, tmp_path):
+    for folder in ("text", "en_text", "medical_text"):
+        write_text(tmp_path / folder / "book.jsonl.zst", ["本です。"])
+    with pytest.raises(DataError, match=r"two sources are called book\.jsonl\.zst"):
+        build(RealConfig(tmp_path, 3000, 2000, 400), tmp_path / "out")
