@@ -309,7 +309,7 @@ def text_build(
 
 @text_app.command(name="score")
 def text_score(as_json: Json = False) -> None:
-    """Score the cleaner's line rules on labelled lines: junk found, good lines kept."""
+    """Score the line rules of every profile on labelled lines: junk found, good lines kept."""
     from jvlm.assets import asset
     from jvlm.text.score import score_lines
 
@@ -317,12 +317,14 @@ def text_score(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(scores, ensure_ascii=False))
         return
-    kinds = list(scores["test"]["kept"])
+    kinds = list(scores["test"]["general"]["kept"])
     rows = []
-    for split, found in scores.items():
-        shares = [found["recall"], found["precision"], *(found["kept"].get(kind) for kind in kinds)]
-        rows.append([split, str(found["n"]), *("–" if share is None else f"{share:.1%}" for share in shares)])
-    _table(["lines", "n", "junk found", "precision", *(f"{kind} kept" for kind in kinds)], rows)
+    for split, profiles in scores.items():
+        for profile, found in profiles.items():
+            shares = [found["recall"], found["precision"], *(found["kept"].get(kind) for kind in kinds)]
+            figures = ["–" if share is None else f"{share:.1%}" for share in shares]
+            rows.append([split, profile, str(found["n"]), *figures])
+    _table(["lines", "profile", "n", "junk found", "precision", *(f"{kind} kept" for kind in kinds)], rows)
 
 
 @tokenizer_app.command(name="train")

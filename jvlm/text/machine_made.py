@@ -1,18 +1,27 @@
-"""Lines that no one wrote as text: numbers in a row, hashes, dumps, packed code, repeated units, other scripts, word lists.
+"""Lines no one wrote as text: numbers in a row, hashes, dumps, packed code, repeated units, other scripts, word lists.
 
 Each rule asks for a form that prose, clinical notes, tables and readable code do not have, whatever the words are.
 """
 
 import re
+from itertools import pairwise
 
 from jvlm.text.rules import KANA
 
 _INTEGER = re.compile("[0-9]{1,4}")
-_HASH = re.compile(r"(?<![0-9A-Za-z])(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{32,}(?![0-9A-Za-z])|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HASH = re.compile(
+    r"(?<![0-9A-Za-z])(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{32,}(?![0-9A-Za-z])"
+    r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+)
 _PACKED = re.compile(r"[A-Za-z0-9+/_-]{64,}={0,2}")
-_DUMP = re.compile(r"^(?:0x)?[0-9a-fA-F]{6,8}:?\s+(?:[0-9a-fA-F]{2,4}\s+){6,}|(?:0x[0-9a-f]{2}\s*,\s*){12,}|(?:\\x[0-9a-fA-F]{2}){6,}")
+_DUMP = re.compile(
+    r"^(?:0x)?[0-9a-fA-F]{6,8}:?\s+(?:[0-9a-fA-F]{2,4}\s+){6,}"
+    r"|(?:0x[0-9a-f]{2}\s*,\s*){12,}|(?:\\x[0-9a-fA-F]{2}){6,}"
+)
 _ENTITY = re.compile(r"&(?:[a-z]{2,6}|#[0-9]{2,5});")
-_PLACEHOLDER = re.compile(r"\{\{[^{}]*\}\}|%%[A-Z_]+%%|\[\[(?:ファイル|File|画像|Image|カテゴリ|Category):[^\]]*\]\]|\[/?caption[^\]]*\]")
+_PLACEHOLDER = re.compile(
+    r"\{\{[^{}]*\}\}|%%[A-Z_]+%%|\[\[(?:ファイル|File|画像|Image|カテゴリ|Category):[^\]]*\]\]|\[/?caption[^\]]*\]"
+)
 _UNIT = re.compile(r"^(.{2,10}?)\1{7,}.{0,10}$")
 _ORNAMENT = re.compile("^[□■★☆◆◇●○▼▲▽△♪♡♥▓▒░!！?？\\s]{12,}$")
 _JAPANESE = re.compile("[ぁ-ヿ一-鿿]")
@@ -35,10 +44,12 @@ def is_machine_made(line: str) -> bool:
 
 
 def is_count(line: str) -> bool:
-    """Eight whole numbers or more, each one more than the one before: a calendar, a row of pages."""
-    numbers = [int(found) for found in _INTEGER.findall(line)]
+    """Eight whole numbers or more, each one more than the one before, and little else: a calendar, a row of pages."""
+    numbers = _INTEGER.findall(line)
+    if len(numbers) < 8 or sum(map(len, numbers)) * 4 < len("".join(line.split())):
+        return False
     run = longest = 1
-    for before, after in zip(numbers, numbers[1:], strict=False):
+    for before, after in pairwise(map(int, numbers)):
         run = run + 1 if after == before + 1 else 1
         longest = max(longest, run)
     return longest >= 8
@@ -55,7 +66,7 @@ def is_hash(line: str) -> bool:
 def _looks_packed(word: str) -> bool:
     """Letters of both cases and digits mixed, or one character over and over: no path and no long name."""
     mixed = re.search("[a-z]", word) and re.search("[A-Z]", word) and re.search("[0-9]", word)
-    return bool(mixed) and word.count("_") + word.count("-") < 4 or len(set(word)) <= 3
+    return (bool(mixed) and word.count("_") + word.count("-") < 4) or len(set(word)) <= 3
 
 
 def is_packed_code(line: str) -> bool:
@@ -79,7 +90,8 @@ def is_loop(line: str) -> bool:
     bare = line.strip()
     if _ORNAMENT.match(bare):
         return True
-    return len(bare) >= 24 and bool(match := _UNIT.match(bare)) and len(set(match[1])) > 1
+    match = _UNIT.match(bare)
+    return len(bare) >= 24 and match is not None and len(set(match[1])) > 1
 
 
 def is_other_script(line: str) -> bool:

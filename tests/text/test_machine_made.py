@@ -1,5 +1,6 @@
 """Lines nobody wrote as text, and their neighbours that somebody did."""
 
+# ruff: noqa: E501  (a case is read best on one line)
 import pytest
 
 from jvlm.text import machine_made as rules
@@ -8,7 +9,8 @@ from jvlm.text.machine_made import is_machine_made
 CASES = {
     rules.is_count: (
         ["日 月 火 水 木 金 土 1 2 3 4 5 6 7 8 9 10 11", "[1] [2] [3] [4] [5] [6] [7] [8]"],
-        ["1、2、3、4の順に押す。", "血圧 120 121 122 123 124 125 126", "平成7年8月9日10時11分12秒", "1 3 5 7 9 11 13 15 17"],
+        ["1、2、3、4の順に押す。", "血圧 120 121 122 123 124 125 126", "平成7年8月9日10時11分12秒", "1 3 5 7 9 11 13 15 17",
+         "".join(f"({n})次に掲げる事項を記載した書面" for n in range(1, 10))],
     ),
     rules.is_hash: (
         ["8f14e45fceea167a5a36dedd4bea2543", "id: 550e8400-e29b-41d4-a716-446655440000", "0x1f,0x8b,0x08,0x00," * 4,
