@@ -189,20 +189,29 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="attention")],
+    name: Annotated[str, typer.Argument(help="attention or corpus")],
     as_json: Json = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch, or processes of the corpus build.")] = 2,
+    data_root: Annotated[
+        Path | None, typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data, for corpus.")
+    ] = None,
 ) -> None:
     """Run a benchmark: ratios measured side by side in one run."""
-    if name != "attention":
-        raise UsageError(f"no benchmark '{name}'", fix="known: attention")
     import torch
 
-    from jvlm.bench import attention
+    from jvlm.bench import attention, corpus
     from jvlm.bench.machine import machine
 
     torch.set_num_threads(threads)
-    _print({"bench": name, "machine": machine()} | attention.run(), as_json)
+    if name == "attention":
+        result = attention.run()
+    elif name != "corpus":
+        raise UsageError(f"no benchmark '{name}'", fix="known: attention, corpus")
+    elif data_root is None:
+        raise UsageError("no folder of real data", fix="give --data-root or set JVLM_DATA_ROOT")
+    else:
+        result = corpus.run(data_root, threads)
+    _print({"bench": name, "machine": machine()} | result, as_json)
 
 
 @app.command(name="app")
