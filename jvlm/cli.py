@@ -342,6 +342,9 @@ def tokenizer_train(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     vocab_size: Annotated[int, typer.Option(min=300, help="Pieces, control tokens and bytes included.")] = 16000,
     seed: Annotated[int, typer.Option(help="Seed of the trainer.")] = 7,
+    split_scripts: Annotated[
+        bool, typer.Option(help="Let no piece cross from one script to another: for small corpora.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Train a tokenizer and print how it does on its own text."""
@@ -350,7 +353,7 @@ def tokenizer_train(
     from jvlm.text.tokenizer import train_tokenizer
 
     lines = [document.text for document in read_documents(text, "text", [])]
-    tokenizer = train_tokenizer(lines, vocab_size, out, seed=seed, threads=2)
+    tokenizer = train_tokenizer(lines, vocab_size, out, seed=seed, threads=2, split_scripts=split_scripts)
     _print({"vocab_size": tokenizer.vocab_size} | tokenizer_figures(tokenizer, lines[:2000]), as_json)
 
 
