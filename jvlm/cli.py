@@ -214,6 +214,22 @@ def bench(
     _print({"bench": name, "machine": machine()} | result, as_json)
 
 
+@app.command()
+def seen(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    document: Annotated[str, typer.Argument(help="The id of a document of its corpus.")],
+    as_json: Json = False,
+) -> None:
+    """Tell at which steps the pretraining of a run saw a document."""
+    from jvlm.stages.seen import seen_in_pretraining
+
+    found = seen_in_pretraining(run, document)
+    if as_json:
+        print(json.dumps([sighting._asdict() for sighting in found]))
+    else:
+        _table(["step", "row", "tokens"], [[str(number) for number in sighting] for sighting in found])
+
+
 @app.command(name="app")
 def start_app(
     model: Annotated[Path, typer.Argument(help="A model directory.")] = Path("runs/demo/model"),
