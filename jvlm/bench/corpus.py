@@ -45,7 +45,7 @@ def run(root: Path, workers: int) -> dict[str, Any]:
 
 def _inputs(root: Path) -> list[CorpusInput]:
     inputs = [
-        CorpusInput(path=path, source=path.name.split(".")[0], profile=profile, any_language=folder == "en_text")  # type: ignore[arg-type]
+        CorpusInput(path=path, source=path.name.split(".")[0], profile=profile, any_language=folder == "en_text")
         for folder, profile in _PROFILES.items()
         for path in sorted((root / folder).glob("*.jsonl.zst"))
     ]
