@@ -189,20 +189,45 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="attention")],
+    name: Annotated[str, typer.Argument(help="attention or corpus")],
     as_json: Json = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch, or processes of the corpus build.")] = 2,
+    data_root: Annotated[
+        Path | None, typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data, for corpus.")
+    ] = None,
 ) -> None:
     """Run a benchmark: ratios measured side by side in one run."""
-    if name != "attention":
-        raise UsageError(f"no benchmark '{name}'", fix="known: attention")
     import torch
 
-    from jvlm.bench import attention
+    from jvlm.bench import attention, corpus
     from jvlm.bench.machine import machine
 
     torch.set_num_threads(threads)
-    _print({"bench": name, "machine": machine()} | attention.run(), as_json)
+    if name == "attention":
+        result = attention.run()
+    elif name != "corpus":
+        raise UsageError(f"no benchmark '{name}'", fix="known: attention, corpus")
+    elif data_root is None:
+        raise UsageError("no folder of real data", fix="give --data-root or set JVLM_DATA_ROOT")
+    else:
+        result = corpus.run(data_root, threads)
+    _print({"bench": name, "machine": machine()} | result, as_json)
+
+
+@app.command()
+def seen(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    document: Annotated[str, typer.Argument(help="The id of a document of its corpus.")],
+    as_json: Json = False,
+) -> None:
+    """Tell at which steps the pretraining of a run saw a document."""
+    from jvlm.stages.seen import seen_in_pretraining
+
+    found = seen_in_pretraining(run, document)
+    if as_json:
+        print(json.dumps([sighting._asdict() for sighting in found]))
+    else:
+        _table(["step", "row", "tokens"], [[str(number) for number in sighting] for sighting in found])
 
 
 @app.command(name="app")
@@ -309,7 +334,7 @@ def text_build(
 
 @text_app.command(name="score")
 def text_score(as_json: Json = False) -> None:
-    """Score the cleaner's line rules on labelled lines: junk found, good lines kept."""
+    """Score the line rules of every profile on labelled lines: junk found, good lines kept."""
     from jvlm.assets import asset
     from jvlm.text.score import score_lines
 
@@ -317,12 +342,14 @@ def text_score(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(scores, ensure_ascii=False))
         return
-    kinds = list(scores["test"]["kept"])
+    kinds = list(scores["test"]["general"]["kept"])
     rows = []
-    for split, found in scores.items():
-        shares = [found["recall"], found["precision"], *(found["kept"].get(kind) for kind in kinds)]
-        rows.append([split, str(found["n"]), *("–" if share is None else f"{share:.1%}" for share in shares)])
-    _table(["lines", "n", "junk found", "precision", *(f"{kind} kept" for kind in kinds)], rows)
+    for split, profiles in scores.items():
+        for profile, found in profiles.items():
+            shares = [found["recall"], found["precision"], *(found["kept"].get(kind) for kind in kinds)]
+            figures = ["–" if share is None else f"{share:.1%}" for share in shares]
+            rows.append([split, profile, str(found["n"]), *figures])
+    _table(["lines", "profile", "n", "junk found", "precision", *(f"{kind} kept" for kind in kinds)], rows)
 
 
 @tokenizer_app.command(name="train")
@@ -331,6 +358,9 @@ def tokenizer_train(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     vocab_size: Annotated[int, typer.Option(min=300, help="Pieces, control tokens and bytes included.")] = 16000,
     seed: Annotated[int, typer.Option(help="Seed of the trainer.")] = 7,
+    split_scripts: Annotated[
+        bool, typer.Option(help="Let no piece cross from one script to another: for small corpora.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Train a tokenizer and print how it does on its own text."""
@@ -339,7 +369,7 @@ def tokenizer_train(
     from jvlm.text.tokenizer import train_tokenizer
 
     lines = [document.text for document in read_documents(text, "text", [])]
-    tokenizer = train_tokenizer(lines, vocab_size, out, seed=seed, threads=2)
+    tokenizer = train_tokenizer(lines, vocab_size, out, seed=seed, threads=2, split_scripts=split_scripts)
     _print({"vocab_size": tokenizer.vocab_size} | tokenizer_figures(tokenizer, lines[:2000]), as_json)
 
 

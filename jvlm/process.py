@@ -9,6 +9,11 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
+def leave_interrupts_to_parent() -> None:
+    """Ignore Ctrl-C, which reaches every process of a terminal: the parent stops its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent dies, so that no orphan goes on writing.
 

@@ -107,6 +107,8 @@ class TokenizerStage(Config):
 
     vocab_size: int = Field(1536, ge=300)
     """Pieces, control tokens and bytes included."""
+    split_scripts: bool = True
+    """Let no piece cross from one script to another: better for a small corpus; a large one is shorter without."""
 
 
 class PretrainStage(Config):

@@ -6,7 +6,6 @@ interrupted build goes on where it stopped. The bytes do not depend on the numbe
 
 import json
 import multiprocessing.pool
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from jvlm_data.toyworld import corpus, dirt, exam, exam_training, general, medic
 from jvlm.errors import DataError
 from jvlm.files import new_folder, read_json, sha256_bytes, verify_folder, write_bytes, write_json
 from jvlm.images.shards import write_shards
+from jvlm.process import leave_interrupts_to_parent
 from jvlm.sample import Sample
 
 CARD = "card.json"
@@ -235,7 +235,7 @@ class _Makers:
             made: Iterable[list[Sample]] = map(_make_chunk, chunks)
         else:
             if self._pool is None:  # spawn: forking a process that has threads may deadlock
-                self._pool = multiprocessing.get_context("spawn").Pool(self.workers, _leave_interrupts_to_parent)
+                self._pool = multiprocessing.get_context("spawn").Pool(self.workers, leave_interrupts_to_parent)
             made = self._pool.imap(_make_chunk, chunks)
         for samples in made:
             yield from samples
@@ -244,7 +244,3 @@ class _Makers:
 def _make_chunk(chunk: Chunk) -> list[Sample]:
     set_name, seed, first, end, size = chunk
     return [make_sample(set_name, seed, index, size) for index in range(first, end)]
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -76,6 +76,7 @@ def tokenizer(context: StageContext) -> dict[str, Any]:
         context.folder / "model",
         seed=context.recipe.seed,
         threads=context.recipe.threads,
+        split_scripts=context.config.split_scripts,
     )
     held_out = [record["text"] for record in read_json_lines(text / "held_out.jsonl")]
     return {"vocab_size": trained.vocab_size, **tokenizer_figures(trained, held_out)}

@@ -1,31 +1,35 @@
 """Raw text → corpus: read, clean, deduplicate, hold out, mix; every removal is kept with its reason.
 
-The texts kept stay in memory while the run lasts (two bytes a character, see `dedup`); all else is streamed.
+The work is cut into chunks (`jvlm.text.chunks`) that several processes clean and commit beside the corpus in
+`NAME.work`; duplicates are found over all of them (`jvlm.text.duplicates`), and one pass writes what stays. The same
+command finishes an interrupted build. Memory does not grow with the corpus but for some 20 bytes a document.
 """
 
-import hashlib
+import heapq
 import json
+import shutil
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from jvlm.errors import DataError
-from jvlm.files import new_folder, write_json
-from jvlm.text.clean import clean
+from jvlm.files import lock, new_folder, sha256_bytes, write_json, write_text
+from jvlm.text import dedup
+from jvlm.text.chunks import Chunk, json_line, make_chunks, read_document
+from jvlm.text.clean import ProfileName
 from jvlm.text.contamination import SHARE, read_evaluation_texts
-from jvlm.text.dedup import Deduplicator
-from jvlm.text.privacy import mask
-from jvlm.text.raw import Document, InputError, read_documents
+from jvlm.text.duplicates import Verdicts, find_duplicates
+from jvlm.text.raw import Document, find_files
+from jvlm.text.tally import STEPS, Tally, fraction
 
-EXAMPLES_PER_REASON = 5
-EXCERPT_CHARS = 160
-CONTAMINATED = "evaluation_text"
 RUN_CHARS = 32  # shared by chance hardly ever, by quotation and repetition only
-_STEPS = ("read", "clean", "unique", "train", "held_out")
+SAMPLE = 100  # documents to look at
+_FORMAT = 1  # of the chunks
 
 
 class CorpusInput(BaseModel):
@@ -41,6 +45,8 @@ class CorpusInput(BaseModel):
     """How often a training document of this source is written: 0.5 takes half of them, 2 writes each twice."""
     licence: str = ""
     """Licence of documents that do not state their own."""
+    profile: ProfileName = "general"
+    """The rules of cleaning: general Japanese text, medical text, code, or lines of Japanese beside English."""
     any_language: bool = False
     """Keep documents that are not Japanese, such as those of an English source; otherwise they are dropped."""
 
@@ -70,82 +76,60 @@ class CorpusConfig(BaseModel):
     """Largest share of a held-out document's runs of 32 characters that may stand in training too; one above it is
     dropped, so that what is called never seen was not seen inside another document. 1 drops none."""
     seed: int = 0
-    """Seed of the duplicate search and of the choice that fractional weights make."""
-
-
-class _Tally:
-    """Documents and characters per source and step, removals per reason with a few examples."""
-
-    def __init__(self, sources: Iterable[str]) -> None:
-        self.sources = {s: {step: {"documents": 0, "chars": 0} for step in _STEPS} for s in sources}
-        self.removed: dict[str, dict[str, Any]] = {}
-        self.masked: Counter[str] = Counter()
-
-    def count(self, step: str, source: str, text: str) -> None:
-        cell = self.sources[source][step]
-        cell["documents"] += 1
-        cell["chars"] += len(text)
-
-    def remove(self, document: Document, reason: str, text: str, line: int | None, extra: dict[str, Any]) -> str:
-        """Count one removal; returns its line for `removed.jsonl`. `line` None means the whole document."""
-        row: dict[str, Any] = {"id": document.id, "source": document.source, "reason": reason, "line": line}
-        row |= {"excerpt": text[:EXCERPT_CHARS], "chars": len(text)} | extra
-        total = self.removed.setdefault(reason, {"documents": 0, "lines": 0, "chars": 0, "examples": []})
-        total["documents" if line is None else "lines"] += 1
-        total["chars"] += len(text)
-        if len(total["examples"]) < EXAMPLES_PER_REASON:
-            total["examples"].append(row)
-        return json.dumps(row, ensure_ascii=False) + "\n"
+    """Seed of the duplicate search, of the choice that fractional weights make, and of what is shown of the corpus."""
+    workers: int = Field(2, ge=1)
+    """Processes that clean and compare; the bytes do not depend on it."""
 
 
 def build_corpus(config: CorpusConfig, out: Path) -> dict[str, Any]:
-    """Build a corpus folder: `train.jsonl`, `held_out.jsonl`, `removed.jsonl`, `report.json`; returns the report.
+    """Build a corpus folder; returns its report.
 
-    Rows of the first two are `{"id", "text", "source", "licence", "path", "line"}`. The folder appears whole or not
-    at all. Raises DataError for a missing input and when no training document is left.
+    `train.jsonl`, `held_out.jsonl` and `sample.jsonl` (documents to look at, drawn by the seed) hold rows
+    `{"id", "text", "source", "licence", "path", "line"}`, `removed.jsonl` what was taken out and why, and `report.json`
+    counts, examples and seconds of every step. The folder appears whole or not at all.
+    Raises DataError for a missing input and when no training document is left.
     """
     started = time.perf_counter()
-    errors: list[InputError] = []
-    tally = _Tally(item.source for item in config.inputs)
-    with new_folder(out) as folder:
-        with open(folder / "removed.jsonl", "w", encoding="utf-8") as removed:
-            unique: list[Document] = []
-            deduplicator = Deduplicator(config.near_duplicate_threshold, config.seed)
-            for document, duplicate in deduplicator.filter(_cleaned(config, tally, errors, removed.write)):
-                if duplicate is None:
-                    tally.count("unique", document.source, document.text)
-                    unique.append(document)
-                    continue
-                extra = {"of": duplicate.of, "similarity": round(duplicate.similarity, 4)}
-                removed.write(tally.remove(document, duplicate.kind, document.text, None, extra))
-        held_out = _held_out_ids(unique, config.held_out_share)
-        seen_elsewhere = _overlapping(unique, held_out, config.held_out_overlap)
-        with (
-            open(folder / "train.jsonl", "w", encoding="utf-8") as train_file,
-            open(folder / "held_out.jsonl", "w", encoding="utf-8") as held_out_file,
-        ):
-            weights = {item.source: item.weight for item in config.inputs}
-            for index, document in enumerate(unique):
-                if index in seen_elsewhere:
-                    continue
-                row = json.dumps(_row(document), ensure_ascii=False) + "\n"
-                if index in held_out:
-                    tally.count("held_out", document.source, document.text)
-                    held_out_file.write(row)
-                    continue
-                for _ in range(_copies(document.text, weights[document.source], config.seed)):
-                    tally.count("train", document.source, document.text)
-                    train_file.write(row)
-        report = _report(config, tally, errors, time.perf_counter() - started)
-        report["held_out_dropped"] = len(seen_elsewhere)
-        if not report["total"]["train"]["documents"]:
-            raise DataError(
-                "the corpus is empty: no document is left for training",
-                where=", ".join(str(item.path) for item in config.inputs),
-                fix=_empty_fix(report),
-            )
-        write_json(folder / "report.json", report)
+    files = [file for item in config.inputs for file in find_files(item.path)]
+    read_evaluation_texts(config.evaluation)  # its faults are told here and not by each process
+    work = Path(out).with_name(f"{Path(out).name}.work")
+    with lock(work):
+        _begin_or_go_on(work, config, [*files, *(file for path in config.evaluation for file in find_files(path))])
+        chunks, faults = make_chunks(config, work)
+        tally = Tally(config.seed)
+        for fault in faults:
+            tally.fault(fault)
+        for chunk in chunks:
+            tally.add(chunk.tally)
+        with tally.timed("duplicates"):
+            verdicts = find_duplicates(chunks, config.near_duplicate_threshold, config.workers, work)
+        with new_folder(out) as folder:
+            with tally.timed("write"):
+                dropped = _write(config, chunks, verdicts, tally, folder)
+            report = _report(config, tally, time.perf_counter() - started)
+            report["held_out_dropped"] = dropped
+            if not report["total"]["train"]["documents"]:
+                raise DataError(
+                    "the corpus is empty: no document is left for training",
+                    where=", ".join(str(item.path) for item in config.inputs),
+                    fix=_empty_fix(report),
+                )
+            write_json(folder / "report.json", report)
+    shutil.rmtree(work)
     return report
+
+
+def _begin_or_go_on(work: Path, config: CorpusConfig, files: Sequence[Path]) -> None:
+    """Keep the chunks of the same settings and the same files, as far as size and time of change tell."""
+    settings = config.model_dump(mode="json", exclude={"workers"})
+    stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    key = sha256_bytes(json.dumps([_FORMAT, settings, stamps]).encode())
+    written = work / "key"
+    if not written.is_file() or written.read_text() != key:
+        for path in work.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+        write_text(written, key)
 
 
 def read_corpus(file: Path) -> Iterator[Document]:
@@ -162,83 +146,105 @@ def read_corpus(file: Path) -> Iterator[Document]:
         raise DataError(f"cannot read: {error.strerror}", where=file, fix="build the corpus first") from None
 
 
-def _cleaned(config: CorpusConfig, tally: _Tally, errors: list[InputError], write: Any) -> Iterator[Document]:
-    evaluation = read_evaluation_texts(config.evaluation)
-    for item in config.inputs:
-        for raw in read_documents(item.path, item.source, errors, licence=item.licence, text_field=config.text_field):
-            tally.count("read", raw.source, raw.text)
-            result = clean(raw.text, min_chars=config.min_chars, any_language=item.any_language)
-            for removal in result.removals:
-                write(tally.remove(raw, removal.reason, removal.text, removal.line, {}))
-            if result.text is None:
-                continue
-            text = result.text
-            if config.mask_personal:
-                text, found = mask(text)
-                tally.masked.update(found)
-            if held := evaluation.find(text, config.evaluation_share):
-                extra = {"of": held[0], "similarity": round(held[1], 4)}
-                write(tally.remove(raw, CONTAMINATED, text, None, extra))
-                continue
-            tally.count("clean", raw.source, text)
-            yield Document(raw.id, text, raw.source, raw.licence, raw.path, raw.line)
+def _write(config: CorpusConfig, chunks: Sequence[Chunk], verdicts: Verdicts, tally: Tally, folder: Path) -> int:
+    """Write what stays and what goes, in one pass; returns how many held-out documents were dropped."""
+    weights = {item.source: item.weight for item in config.inputs}
+    held_out = _held_out(chunks, verdicts, config.held_out_share)
+    dropped = _overlapping(chunks, verdicts, held_out, config.held_out_overlap)
+    sample: list[tuple[float, int, bytes]] = []  # the largest fraction first
+    number = -1
+    with (
+        open(folder / "train.jsonl", "wb") as train_file,
+        open(folder / "held_out.jsonl", "wb") as held_out_file,
+        open(folder / "removed.jsonl", "wb") as removed_file,
+    ):
+        for chunk in chunks:
+            removed_file.write((chunk.folder / "removed.jsonl").read_bytes())
+            for line in chunk.rows():
+                number += 1
+                document = Document(**json.loads(line))
+                chars = len(document.text)
+                if duplicate := verdicts.duplicate(number):
+                    of, similarity = read_document(chunks, duplicate.of).id, duplicate.similarity
+                    row = tally.remove(document, duplicate.kind, document.text, of=of, similarity=similarity)
+                    removed_file.write(json_line(row))
+                    continue
+                tally.count("unique", document.source, chars)
+                if number in dropped:
+                    continue
+                if number in held_out:
+                    tally.count("held_out", document.source, chars)
+                    held_out_file.write(line)
+                    continue
+                for _ in range(_copies(document.text, weights[document.source], config.seed)):
+                    tally.count("train", document.source, chars)
+                    train_file.write(line)
+                drawn = (-fraction(document.id, f"sample {config.seed}"), number, line)
+                (heapq.heappush if len(sample) < SAMPLE else heapq.heappushpop)(sample, drawn)
+    (folder / "sample.jsonl").write_bytes(b"".join(line for _, _, line in sorted(sample, reverse=True)))
+    return len(dropped)
 
 
-def _fraction(text: str, salt: str) -> float:
-    """A number in [0, 1) that depends on the text and the salt alone."""
-    return int.from_bytes(hashlib.sha256(f"{salt}\n{text}".encode()).digest()[:8], "big") / 2**64
-
-
-def _held_out_ids(documents: list[Document], share: float) -> set[int]:
-    """Places of the held-out documents. The hash knows no seed: a text keeps its side when the corpus grows.
+def _held_out(chunks: Sequence[Chunk], verdicts: Verdicts, share: float) -> set[int]:
+    """Numbers of the held-out documents. The hash knows no seed: a text keeps its side when the corpus grows.
 
     A share above zero holds out at least one document of two or more.
     """
-    fractions = [_fraction(document.text, "held out") for document in documents]
-    chosen = {index for index, fraction in enumerate(fractions) if fraction < share}
-    if share > 0 and not chosen and len(documents) >= 2:
-        chosen = {min(range(len(fractions)), key=fractions.__getitem__)}
+    drawn = np.concatenate([np.empty(0), *(chunk.array("drawn") for chunk in chunks)])
+    drawn[~verdicts.stays(slice(None))] = np.inf
+    chosen = set(np.flatnonzero(drawn < share).tolist())
+    if share > 0 and not chosen and np.isfinite(drawn).sum() >= 2:
+        chosen = {int(drawn.argmin())}
     return chosen
 
 
-def _overlapping(documents: list[Document], held_out: set[int], limit: float) -> set[int]:
-    """Places of the held-out documents of which more than `limit` of the runs of 32 characters stand in training."""
-    if limit == 1:
+def _overlapping(chunks: Sequence[Chunk], verdicts: Verdicts, held_out: set[int], limit: float) -> set[int]:
+    """Numbers of the held-out documents of which more than `limit` of the runs of 32 characters stand in training.
+
+    Runs are compared by their 64-bit hashes; those of all held-out documents are in memory.
+    """
+    if limit == 1 or not held_out:
         return set()
-    runs = {index: set(_runs(documents[index].text)) for index in held_out}
-    wanted = set().union(*runs.values())
-    seen: set[str] = set()
-    for index, document in enumerate(documents):
-        if index not in held_out:
-            seen.update(run for run in _runs(document.text) if run in wanted)
-    return {index for index, own in runs.items() if own and len(own & seen) > limit * len(own)}
+    own = {number: np.unique(_runs(read_document(chunks, number).text)) for number in sorted(held_out)}
+    wanted = np.unique(np.concatenate(list(own.values())))
+    seen = np.zeros(len(wanted), bool)
+    for chunk in chunks if len(wanted) else ():
+        for number, line in enumerate(chunk.rows(), chunk.start):
+            if verdicts.stays(number) and number not in held_out:
+                runs = _runs(json.loads(line)["text"])
+                places = np.minimum(np.searchsorted(wanted, runs), len(wanted) - 1)
+                seen[places[wanted[places] == runs]] = True
+    return {
+        number
+        for number, runs in own.items()
+        if len(runs) and seen[np.searchsorted(wanted, runs)].sum() > limit * len(runs)
+    }
 
 
-def _runs(text: str) -> Iterator[str]:
-    return (text[start : start + RUN_CHARS] for start in range(len(text) - RUN_CHARS + 1))
+def _runs(text: str) -> NDArray[np.uint64]:
+    return dedup.shingle_hashes(text, RUN_CHARS) if len(text) >= RUN_CHARS else np.empty(0, np.uint64)
 
 
 def _copies(text: str, weight: float, seed: int) -> int:
     whole = int(weight)
-    return whole + (_fraction(text, f"weight {seed}") < weight - whole)
+    return whole + (fraction(text, f"weight {seed}") < weight - whole)
 
 
-def _row(document: Document) -> dict[str, Any]:
-    return {name: getattr(document, name) for name in Document.__slots__}
-
-
-def _report(config: CorpusConfig, tally: _Tally, errors: list[InputError], seconds: float) -> dict[str, Any]:
+def _report(config: CorpusConfig, tally: Tally, seconds: float) -> dict[str, Any]:
+    empty = {step: {"documents": 0, "chars": 0} for step in STEPS}
+    sources = {item.source: tally.sources.get(item.source, empty) for item in config.inputs}
     total = {
-        step: {unit: sum(source[step][unit] for source in tally.sources.values()) for unit in ("documents", "chars")}
-        for step in _STEPS
+        step: {unit: sum(source[step][unit] for source in sources.values()) for unit in ("documents", "chars")}
+        for step in STEPS
     }
     return {
         "config": config.model_dump(mode="json"),
-        "sources": tally.sources,
+        "sources": sources,
         "total": total,
         "removed": dict(sorted(tally.removed.items())),
         "masked": dict(sorted(tally.masked.items())),
-        "input_errors": [{"where": error.where, "what": error.what} for error in errors],
+        "input_errors": tally.errors,
+        "step_seconds": {step: round(spent, 3) for step, spent in tally.seconds.items()},
         "seconds": round(seconds, 3),
     }
 

@@ -42,6 +42,19 @@ class InputError:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """A row as it stands in its file: JSON still to be read, the fields of a Parquet row, or a whole text file.
+
+    `name` is the file's path below the input, `line` counts from 1 and is 0 for a whole file.
+    """
+
+    file: Path
+    name: str
+    line: int
+    content: bytes | dict[str, Any]
+
+
 def read_documents(
     path: Path, source: str, errors: list[InputError], *, licence: str = "", text_field: str = "text"
 ) -> Iterator[Document]:
@@ -51,22 +64,44 @@ def read_documents(
     not JSON, have no text or are not valid Unicode are appended to `errors`, as is a file whose stream breaks.
     Raises DataError when `path` is missing or holds no file with a known ending.
     """
+    for row in read_rows(path, errors):
+        try:
+            yield parse_row(row, source, licence=licence, text_field=text_field)
+        except ValueError as error:
+            errors.append(InputError(place(row), str(error)))
+
+
+def read_rows(path: Path, errors: list[InputError]) -> Iterator[RawRow]:
+    """The rows of a file or of a folder's files, unread; a file whose stream breaks is appended to `errors`.
+
+    Raises DataError when `path` is missing or holds no file with a known ending.
+    """
     path = Path(path)
     for file in find_files(path):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
         try:
             if file.name.endswith(".txt"):
-                yield _text_document(file, f"{source}/{name}", source, licence)
-                continue
-            for number, raw in _rows(file):
-                try:
-                    yield _row_document(raw, file, number, f"{source}/{name}:{number}", source, licence, text_field)
-                except ValueError as error:
-                    errors.append(InputError(f"{file}:{number}", str(error)))
+                yield RawRow(file, name, 0, file.read_bytes())
+            else:
+                yield from (RawRow(file, name, number, raw) for number, raw in _rows(file))
         except ValueError as error:
             errors.append(InputError(str(file), str(error)))
         except _STREAM_ERRORS as error:
             errors.append(InputError(str(file), f"unreadable from here on: {error}"))
+
+
+def parse_row(row: RawRow, source: str, *, licence: str = "", text_field: str = "text") -> Document:
+    """The document of a row. Raises ValueError saying what is wrong with it."""
+    if row.line == 0:
+        assert isinstance(row.content, bytes)
+        return _text_document(row.content, row.file, f"{source}/{row.name}", source, licence)
+    identity = f"{source}/{row.name}:{row.line}"
+    return _row_document(row.content, row.file, row.line, identity, source, licence, text_field)
+
+
+def place(row: RawRow) -> str:
+    """`file:line`, or `file` for a whole text file."""
+    return f"{row.file}:{row.line}" if row.line else str(row.file)
 
 
 def find_files(path: Path) -> list[Path]:
@@ -119,9 +154,9 @@ def _open(file: Path) -> Iterator[BinaryIO]:
             yield raw
 
 
-def _text_document(file: Path, identity: str, source: str, licence: str) -> Document:
+def _text_document(content: bytes, file: Path, identity: str, source: str, licence: str) -> Document:
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
     if not text.strip():

@@ -120,3 +120,34 @@ def is_repeat(line: str, previous: str | None, times_seen: Mapping[str, int]) ->
     Short lines (「異常なし」, 「はい。」) may come back, and so may a prescription written twice.
     """
     return (line == previous and len(line) >= 6) or (len(line) >= 12 and times_seen.get(line, 0) >= 2)
+
+
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def is_machine_code(text: str) -> bool:
+    """A file written by a program for programs: packed into very long lines, or nearly without words.
+
+    Limits of The Stack's filters (Kocetkov et al. 2022): a mean line above 100 characters or a longest one above 1,000,
+    here only together with a mean above 300, since a licence or a table of strings may be one long line of a good file.
+    """
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines:
+        return False
+    mean = sum(map(len, lines)) / len(lines)
+    return mean > 300 or sum(map(len, _WORD.findall(text))) * 4 < len("".join(text.split()))
+
+
+def is_not_parallel(text: str) -> bool:
+    """Not a text in Japanese and in another script beside it: a side is missing, or one is far longer than the other.
+
+    A line is Japanese when it holds kana, or Han characters among half of its letters. Of 4,201 pairs of translated
+    encyclopedia sentences 99 in 100 have 1.4 to 9.2 English letters for a Japanese one.
+    """
+    sides = [0, 0]
+    for line in text.split("\n"):
+        letters = len(_LETTER.findall(line))
+        japanese = bool(KANA.search(line)) or len(_HAN.findall(line)) * 2 > letters
+        sides[japanese] += letters
+    other, own = sides
+    return own == 0 or other == 0 or not 1 <= other / own <= 10

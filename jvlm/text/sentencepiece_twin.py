@@ -2,13 +2,15 @@
 
 import io
 import re
-import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from jvlm.errors import DataError, UsageError
+from jvlm.text.characters import required_characters
+from jvlm.text.model_proto import Piece, read_pieces, write_pieces
 from jvlm.text.tokenizer import CHAT_TOKENS, IMAGE_TOKENS, SPECIAL_TOKENS
 
+LARGE = 32_000
 MAX_PIECE_CHARS = 16
 MAX_SENTENCE_CHARS = 1000
 MAX_SENTENCES = 2_000_000  # more are sampled down to this, by the seed
@@ -25,28 +27,36 @@ _SCRIPT_RUNS = re.compile(
 )
 
 
-def train_unigram(texts: Iterable[str], vocab_size: int, *, seed: int, threads: int) -> bytes:
+def train_unigram(texts: Iterable[str], vocab_size: int, *, seed: int, threads: int, split_scripts: bool) -> bytes:
     """A serialised SentencePiece model: identity normaliser, byte fallback, digits apart, newline a piece of its own.
 
-    Rare characters beyond half of the vocabulary are left to the byte fallback, so that words get the other half.
-    No piece crosses from one script to another: without that rule a small corpus merges whole phrases (左上に赤い),
-    and a model has to learn every combination of words instead of the words.
+    Rare characters beyond half of the vocabulary are left to the byte fallback, so that words get the other half. From
+    `LARGE` pieces on, every character of `required_characters` and every run of 2 to 16 spaces is a piece.
+    With `split_scripts` no piece crosses from one script to another: without that rule a small corpus merges whole
+    phrases (左上に赤い), and a model has to learn every combination of words instead of the words.
     """
     import sentencepiece
 
+    large = vocab_size >= LARGE
     sentences = [sentence for text in texts for sentence in _sentences(text.replace(_BOUNDARY, ""))]
-    coverage = _coverage(sentences, (vocab_size - len(SPECIAL_TOKENS) - 257) // 2)
+    required = _ALWAYS + (required_characters() if large else "")
+    if large:
+        sentences = list(_without_rare(sentences, required, vocab_size // 4))
+        # Once the characters seen cover the text in float32, the trainer drops required ones never seen: show them all.
+        sentences += list(required[1:]) * (sum(map(len, sentences)) // 10**7 + 1)
+    coverage = 1.0 if large else _coverage(sentences, (vocab_size - len(SPECIAL_TOKENS) - 257) // 2)
     model = io.BytesIO()
     sentencepiece.set_random_generator_seed(seed)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter([_BOUNDARY.join(_SCRIPT_RUNS.findall(sentence)) for sentence in sentences]),
-            pretokenization_delimiter=_BOUNDARY,
+            sentence_iterator=iter(map(_split, sentences) if split_scripts else sentences),
+            pretokenization_delimiter=_BOUNDARY if split_scripts else "",
+            split_by_unicode_script=split_scripts,
             model_writer=model,
             model_type="unigram",
             vocab_size=vocab_size,
             character_coverage=coverage,
-            required_chars=_ALWAYS,
+            required_chars=required,
             normalization_rule_name="identity",
             add_dummy_prefix=False,
             remove_extra_whitespaces=False,
@@ -68,7 +78,10 @@ def train_unigram(texts: Iterable[str], vocab_size: int, *, seed: int, threads: 
         )
     except RuntimeError as error:
         raise _vocabulary_error(str(error), vocab_size) from None
-    return _round_scores(model.getvalue())
+    rounded = _round_scores(model.getvalue())
+    if not set(required) <= {piece.text for piece in read_pieces(rounded)}:
+        raise UsageError(f"{vocab_size} is too small for this text", where="vocab_size", fix="raise it")
+    return with_space_runs(rounded) if large else rounded
 
 
 def twin(model: bytes) -> str:
@@ -90,6 +103,10 @@ def twin(model: bytes) -> str:
     return definition
 
 
+def _split(sentence: str) -> str:
+    return _BOUNDARY.join(_SCRIPT_RUNS.findall(sentence))
+
+
 def _sentences(text: str) -> Iterator[str]:
     """Lines, cut into pieces the trainer does not skip for their length; ▁ would pass for a space there."""
     for line in text.split("\n"):
@@ -97,6 +114,17 @@ def _sentences(text: str) -> Iterator[str]:
             piece = line[start : start + MAX_SENTENCE_CHARS].replace("▁", "").replace("\0", "")
             if piece:
                 yield piece
+
+
+def _without_rare(sentences: list[str], required: str, most: int) -> Iterator[str]:
+    """The sentences cut at every character that is neither required nor among the `most` most frequent ones."""
+    counts: Counter[str] = Counter()
+    for sentence in sentences:
+        counts.update(sentence)
+    known = set(required).union(character for character, _ in counts.most_common(most))
+    cut = {ord(character): "\n" for character in counts if character not in known}
+    for sentence in sentences:
+        yield from (part for part in sentence.translate(cut).split("\n") if part)
 
 
 def _coverage(sentences: list[str], most_characters: int) -> float:
@@ -122,38 +150,22 @@ def _vocabulary_error(message: str, vocab_size: int) -> UsageError | DataError:
 
 
 def _round_scores(model: bytes) -> bytes:
-    """The model with every piece's score rounded to 1/64.
+    """The model with every piece's score rounded to 1/64."""
+    pieces = read_pieces(model)
+    return write_pieces(model, [piece._replace(score=round(piece.score * SCORE_STEP) / SCORE_STEP) for piece in pieces])
 
-    Walks the protocol buffer by hand (ModelProto.pieces = field 1, SentencePiece.score = field 2, a 32-bit float),
-    so that no protobuf runtime is needed.
+
+def with_space_runs(model: bytes) -> bytes:
+    """The model with a piece for every run of 2 to 16 spaces, so dear to split that the longest one is always taken.
+
+    They take the place of the words that would be missed least. A run of n spaces scores n times the best score of a
+    word, less a little: more than any other way to write it, whatever stands around it.
     """
-    data, at = bytearray(model), 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        size, at = _varint(data, at)
-        assert tag & 7 == 2, "every top-level field of a model is length-delimited"
-        if tag >> 3 == 1:
-            _round_piece(data, at, at + size)
-        at += size
-    return bytes(data)
-
-
-def _round_piece(data: bytearray, at: int, end: int) -> None:
-    while at < end:
-        tag, at = _varint(data, at)
-        if tag == 2 << 3 | 5:
-            (score,) = struct.unpack_from("<f", data, at)
-            struct.pack_into("<f", data, at, round(score * SCORE_STEP) / SCORE_STEP)
-            at += 4
-        else:
-            size, at = _varint(data, at)
-            at += size if tag & 7 == 2 else 0
-
-
-def _varint(data: bytearray, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
-        if byte < 128:
-            return value, at
+    pieces = read_pieces(model)
+    runs = ["▁" * length for length in range(2, MAX_PIECE_CHARS + 1)]
+    words = [i for i, piece in enumerate(pieces) if piece.is_word and len(piece.text) > 1]
+    best = max(piece.score for piece in pieces if piece.is_word)
+    given_up = sorted(words, key=lambda i: (pieces[i].text not in runs, pieces[i].score))[: len(runs)]
+    for i, run in zip(sorted(given_up), runs, strict=True):
+        pieces[i] = Piece(run, len(run) * best - 1 / SCORE_STEP, pieces[i].kind)
+    return write_pieces(model, pieces)

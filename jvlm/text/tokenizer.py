@@ -15,13 +15,10 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jvlm.errors import DataError
 from jvlm.files import write_bytes
-
-if TYPE_CHECKING:
-    pass
 
 UNKNOWN, BEGIN, END, PAD = "<unk>", "<s>", "</s>", "<pad>"
 CHAT_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|document|>", "<|end|>")
@@ -118,17 +115,20 @@ def tokenizer_config() -> dict[str, Any]:
     }
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, out: Path, *, seed: int = 0, threads: int = 2) -> Tokenizer:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, out: Path, *, seed: int = 0, threads: int = 2, split_scripts: bool = True
+) -> Tokenizer:
     """Train on `texts` and commit `out` with `spm.model`, `tokenizer.json` and `tokenizer_config.json`.
 
     The same texts, seed and `threads` give the same bytes; the trainer sums in the order of its threads, hence a
-    fixed default. Raises UsageError when the texts cannot fill `vocab_size` or it is too small for them, DataError
-    when there is no text.
+    fixed default. With `split_scripts` no piece crosses from one script to another.
+    Raises UsageError when the texts cannot fill `vocab_size` or it is too small for them, DataError when there is no
+    text.
     """
     from jvlm.files import new_folder
     from jvlm.text.sentencepiece_twin import train_unigram, twin
 
-    model = train_unigram(texts, vocab_size, seed=seed, threads=threads)
+    model = train_unigram(texts, vocab_size, seed=seed, threads=threads, split_scripts=split_scripts)
     config = json.dumps(tokenizer_config(), ensure_ascii=False, indent=1) + "\n"
     tokenizer = Tokenizer(twin(model).encode(), config.encode(), model)
     with new_folder(out) as folder:

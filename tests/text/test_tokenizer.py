@@ -8,6 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jvlm.errors import DataError, UsageError
+from jvlm.text import sentencepiece_twin
+from jvlm.text.characters import required_characters
+from jvlm.text.model_proto import read_pieces, write_pieces
 from jvlm.text.stats import tokenizer_figures
 from jvlm.text.tokenizer import SPECIAL_TOKENS, Tokenizer, train_tokenizer
 
@@ -136,6 +139,49 @@ def test_no_piece_crosses_scripts(tokenizer: Tokenizer) -> None:
     assert sum(len(word) > 1 for word in words) > 50
     for word in words:
         assert sum(re.search(script, word) is not None for script in scripts) <= 1, word
+
+
+def test_without_the_boundary_pieces_cross_scripts(tmp_path: Path) -> None:
+    trained = train_tokenizer(sentences(0, 1500), 560, tmp_path / "t", seed=1, threads=1, split_scripts=False)
+    words = [trained.decode([number]) for number in range(trained.byte_ids.stop, trained.vocab_size)]
+    assert any(re.search("[一-鿿][ぁ-ゟ]", word) for word in words)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("large") / "tok"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sentencepiece_twin, "LARGE", 9000)
+        train_tokenizer(sentences(0, 6000), 9000, out, seed=1, threads=1, split_scripts=False)
+    return out
+
+
+def test_a_large_vocabulary_knows_japanese_characters_and_runs_of_spaces(large: Path) -> None:
+    tokenizer = Tokenizer.load(large)
+    for character in required_characters() + "嚥痰瘻臀剝𠮟㎎⁻³½①ﾌωД":
+        assert not set(tokenizer.encode(character)) & set(tokenizer.byte_ids), character
+    for length in range(2, 17):
+        assert len(tokenizer.encode(" " * length)) == 1
+        assert len(tokenizer.encode(f"赤い\n{' ' * length}青い丸")) == len(tokenizer.encode("赤い\n青い丸")) + 1
+    assert len(tokenizer.encode(" " * 35)) == 3
+
+
+def test_the_twin_of_a_large_vocabulary_gives_the_same_ids(large: Path) -> None:
+    sentencepiece = pytest.importorskip("sentencepiece")
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(large / "spm.model"))
+    tokenizer = Tokenizer.load(large)
+    assert reference.get_piece_size() == tokenizer.vocab_size == 9000
+    rng = np.random.default_rng(2)
+    characters = np.array([*required_characters(), *" " * 4000, *"\n\tab01"])
+    mixed = ["".join(rng.choice(characters, 60)) for _ in range(400)]
+    for line in [*TORTURE, *sentences(5, 2000), *mixed]:
+        assert tokenizer.encode(line) == reference.encode(line), line
+        assert tokenizer.decode(tokenizer.encode(line)) == line
+
+
+def test_pieces_are_written_as_they_were_read(folder: Path) -> None:
+    model = (folder / "spm.model").read_bytes()
+    assert write_pieces(model, read_pieces(model)) == model
 
 
 def test_transformers_loads_it_and_agrees(folder: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
