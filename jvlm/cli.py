@@ -189,28 +189,28 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="attention or corpus")],
+    name: Annotated[str, typer.Argument(help="attention, corpus or tokenizer")],
     as_json: Json = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch, or processes of the corpus build.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
     data_root: Annotated[
-        Path | None, typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data, for corpus.")
+        Path | None, typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data, for corpus and tokenizer.")
     ] = None,
 ) -> None:
     """Run a benchmark: ratios measured side by side in one run."""
     import torch
 
-    from jvlm.bench import attention, corpus
+    from jvlm.bench import attention, corpus, tokenizer
     from jvlm.bench.machine import machine
 
     torch.set_num_threads(threads)
     if name == "attention":
         result = attention.run()
-    elif name != "corpus":
-        raise UsageError(f"no benchmark '{name}'", fix="known: attention, corpus")
+    elif name not in (on_data := {"corpus": corpus.run, "tokenizer": tokenizer.run}):
+        raise UsageError(f"no benchmark '{name}'", fix=f"known: attention, {', '.join(on_data)}")
     elif data_root is None:
         raise UsageError("no folder of real data", fix="give --data-root or set JVLM_DATA_ROOT")
     else:
-        result = corpus.run(data_root, threads)
+        result = on_data[name](data_root, threads)
     _print({"bench": name, "machine": machine()} | result, as_json)
 
 

@@ -1,6 +1,7 @@
 """The corpus build on real text: speed, memory and seconds of every step; and near duplicates known to be some.
 
-The text is that of a folder of real data (`text/`, `en_text/`, `medical_text/`); every step is on.
+The text is that of a folder of real data (`text/`, `en_text/`, `medical_text/`); every step is on. HojiChar and
+datatrove do the same beside it where they are installed.
 """
 
 import json
@@ -32,18 +33,21 @@ _PROFILES = {"text": "general", "en_text": "general", "medical_text": "medical"}
 
 def run(root: Path, workers: int) -> dict[str, Any]:
     """Figures of the whole build of the folder's text and of the search for edited copies."""
-    inputs = _inputs(root)
+    inputs = shared_inputs(root)
     with tempfile.TemporaryDirectory() as work:
-        speed = _build(inputs, root, Path(work), workers)
-        copies = _edited_copies(inputs, Path(work), workers)
-    return {
-        "ratios": {},
-        "figures": speed | copies,
+        questions = _questions(root)
+        figures = _build(inputs, questions, Path(work), workers)
+        figures |= _rival(inputs, questions, Path(work) / "rival", workers)
+        figures |= _edited_copies(inputs, Path(work), workers)
+    rival = figures["rival_seconds"]
+    return figures | {
+        "ratios": {} if rival is None else {"speed_over_rival": rival / figures["seconds"]},
         "targets": {"mb_per_s_per_core": 2, "peak_gib": 2, "neardup_recall": 0.95, "neardup_precision": 0.98},
     }
 
 
-def _inputs(root: Path) -> list[CorpusInput]:
+def shared_inputs(root: Path) -> list[CorpusInput]:
+    """Every text file of a folder of real data. Raises UsageError when there is none."""
     inputs = [
         CorpusInput(path=path, source=path.name.split(".")[0], profile=profile, any_language=folder == "en_text")
         for folder, profile in _PROFILES.items()
@@ -54,14 +58,24 @@ def _inputs(root: Path) -> list[CorpusInput]:
     return inputs
 
 
-def _build(inputs: list[CorpusInput], root: Path, work: Path, workers: int) -> dict[str, Any]:
-    questions = work / "questions.jsonl"
+def _questions(root: Path) -> list[str]:
     valid = sorted((root / "evals" / "jglue" / "datasets").glob("jcommonsenseqa-*/valid*.json"))
-    with open(questions, "w", encoding="utf-8") as file:
-        for row in (row for path in valid for row in read_json_lines(path)):
-            file.write(json.dumps({"text": row["question"]}, ensure_ascii=False) + "\n")
+    return [json.loads(line)["question"] for path in valid for line in open_lines(path)]
+
+
+def open_lines(path: Path) -> Iterator[str]:
+    """The lines of a published JSON Lines file."""
+    with open(path, encoding="utf-8") as lines:
+        yield from lines
+
+
+def _build(inputs: list[CorpusInput], questions: list[str], work: Path, workers: int) -> dict[str, Any]:
+    evaluation = work / "questions.jsonl"
+    with open(evaluation, "w", encoding="utf-8") as file:
+        for question in questions:
+            file.write(json.dumps({"text": question}, ensure_ascii=False) + "\n")
     config = CorpusConfig(
-        inputs=inputs, mask_personal=True, evaluation=[questions], held_out_overlap=0.2, workers=workers
+        inputs=inputs, mask_personal=True, evaluation=[evaluation], held_out_overlap=0.2, workers=workers
     )
     begun = time.perf_counter()
     report = build_corpus(config, work / "corpus")
@@ -78,6 +92,20 @@ def _build(inputs: list[CorpusInput], root: Path, work: Path, workers: int) -> d
         "step_seconds": report["step_seconds"],
         "removed": {reason: found["documents"] for reason, found in report["removed"].items()},
     }
+
+
+def _rival(inputs: list[CorpusInput], questions: list[str], work: Path, workers: int) -> dict[str, Any]:
+    """What HojiChar and datatrove need for the same text; None where they are not installed."""
+    try:
+        from jvlm.bench import corpus_rival
+    except ImportError:
+        return {"rival_seconds": None}
+    rows = (
+        {"id": f"{item.source}:{document.line}", "text": document.text, "any_language": item.any_language}
+        for item in inputs
+        for document in read_documents(item.path, item.source, [])
+    )
+    return corpus_rival.run(rows, questions, work, workers)
 
 
 def _edited_copies(inputs: list[CorpusInput], work: Path, workers: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from jvlm.errors import DataError, UsageError
 from jvlm.text.characters import required_characters
@@ -27,13 +28,22 @@ _SCRIPT_RUNS = re.compile(
 )
 
 
-def train_unigram(texts: Iterable[str], vocab_size: int, *, seed: int, threads: int, split_scripts: bool) -> bytes:
+def train_sentencepiece(
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    seed: int,
+    threads: int,
+    split_scripts: bool,
+    model_type: Literal["unigram", "bpe"] = "unigram",
+) -> bytes:
     """A serialised SentencePiece model: identity normaliser, byte fallback, digits apart, newline a piece of its own.
 
     Rare characters beyond half of the vocabulary are left to the byte fallback, so that words get the other half. From
     `LARGE` pieces on, every character of `required_characters` and every run of 2 to 16 spaces is a piece.
     With `split_scripts` no piece crosses from one script to another: without that rule a small corpus merges whole
-    phrases (左上に赤い), and a model has to learn every combination of words instead of the words.
+    phrases (左上に赤い), and a model has to learn every combination of words instead of the words. BPE is there to be
+    measured: it has no exact twin.
     """
     import sentencepiece
 
@@ -53,7 +63,7 @@ def train_unigram(texts: Iterable[str], vocab_size: int, *, seed: int, threads: 
             pretokenization_delimiter=_BOUNDARY if split_scripts else "",
             split_by_unicode_script=split_scripts,
             model_writer=model,
-            model_type="unigram",
+            model_type=model_type,
             vocab_size=vocab_size,
             character_coverage=coverage,
             required_chars=required,
@@ -81,11 +91,11 @@ def train_unigram(texts: Iterable[str], vocab_size: int, *, seed: int, threads: 
     rounded = _round_scores(model.getvalue())
     if not set(required) <= {piece.text for piece in read_pieces(rounded)}:
         raise UsageError(f"{vocab_size} is too small for this text", where="vocab_size", fix="raise it")
-    return with_space_runs(rounded) if large else rounded
+    return with_space_runs(rounded) if large and model_type == "unigram" else rounded
 
 
 def twin(model: bytes) -> str:
-    """The `tokenizer.json` text of a model made by `train_unigram`."""
+    """The `tokenizer.json` text of a model made by `train_sentencepiece`."""
     import sentencepiece
     import tokenizers
     from tokenizers import decoders, models

@@ -126,9 +126,9 @@ def train_tokenizer(
     text.
     """
     from jvlm.files import new_folder
-    from jvlm.text.sentencepiece_twin import train_unigram, twin
+    from jvlm.text.sentencepiece_twin import train_sentencepiece, twin
 
-    model = train_unigram(texts, vocab_size, seed=seed, threads=threads, split_scripts=split_scripts)
+    model = train_sentencepiece(texts, vocab_size, seed=seed, threads=threads, split_scripts=split_scripts)
     config = json.dumps(tokenizer_config(), ensure_ascii=False, indent=1) + "\n"
     tokenizer = Tokenizer(twin(model).encode(), config.encode(), model)
     with new_folder(out) as folder:

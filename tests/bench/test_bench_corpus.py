@@ -31,8 +31,7 @@ def test_figures_of_a_small_folder(root: Path, monkeypatch) -> None:
     monkeypatch.setattr(corpus, "DOCUMENTS", 40)
     found = CliRunner().invoke(app, ["bench", "corpus", "--json", "--threads", "1", "--data-root", str(root)])
     assert found.exit_code == 0, found.output
-    result = json.loads(found.stdout)
-    figures = result["figures"]
+    figures = json.loads(found.stdout)
     assert figures["documents"] == 180
     assert figures["megabytes"] == pytest.approx(180 * 301 * 3 / 1e6)
     assert figures["neardup_recall"] >= 0.95
