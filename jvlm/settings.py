@@ -111,6 +111,16 @@ class TokenizerStage(Config):
     """Let no piece cross from one script to another: better for a small corpus; a large one is shorter without."""
 
 
+class TextPhase(Config):
+    """A stretch of pretraining with its own mixture of the corpus's sources."""
+
+    from_token: int = Field(0, ge=0)
+    """Tokens of training after which it begins, to the nearest step."""
+    sources: dict[str, float] = Field(default={})
+    """How often each source is seen in one epoch of this phase, beside its weight in the corpus; a source not named is
+    left out. Empty: the corpus as it is."""
+
+
 class PretrainStage(Config):
     """Language-model pretraining on the cleaned corpus."""
 
@@ -120,6 +130,9 @@ class PretrainStage(Config):
     """Steps and optimizer."""
     packing: PackingConfig = PackingConfig()
     """Rows of a step."""
+    phases: list[TextPhase] = Field(default=[TextPhase()], min_length=1)
+    """What is read when: the first from token 0, and then perhaps a last one of the best sources, in which a schedule
+    with a decay ends."""
     ngram_order: int = Field(5, ge=2, le=7)
     """Order of the character n-gram the model is measured against."""
 

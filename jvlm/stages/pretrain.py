@@ -1,25 +1,29 @@
 """Pretraining of the language model, measured against a character n-gram on text never seen."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from jvlm.errors import DataError
+from jvlm.errors import DataError, UsageError
 from jvlm.eval.ngram import KneserNey
 from jvlm.eval.statistics import ratio_bootstrap
 from jvlm.infer.likelihood import bits, outcomes
 from jvlm.model.directory import load_directory, save_language_model
 from jvlm.model.language import build_language_model
 from jvlm.model.processor import Processor
+from jvlm.settings import PretrainStage, TextPhase
 from jvlm.stages.context import StageContext
-from jvlm.text.raw import Document, read_documents
+from jvlm.text.corpus import read_corpus
+from jvlm.text.raw import Document
 from jvlm.text.shards import TokenShards, write_token_shards
 from jvlm.text.stats import is_japanese
 from jvlm.text.tokenizer import Tokenizer
+from jvlm.train.curriculum import Curriculum
 from jvlm.train.loop import train
 from jvlm.train.objectives.next_token import NextToken
-from jvlm.train.source import PackedRows, TokenDocuments
+from jvlm.train.source import Mixture, PackedRows, SampleSet, TokenDocuments
 
 
 def pretrain(context: StageContext) -> dict[str, Any]:
@@ -27,23 +31,21 @@ def pretrain(context: StageContext) -> dict[str, Any]:
     config = context.config
     tokenizer = Tokenizer.load(context.run / "tokenizer" / "model")
     processor = Processor(tokenizer)
-    shards = token_shards(
-        context.run / "corpus" / "text" / "train.jsonl", "general", tokenizer, context.folder / "tokens"
-    )
+    corpus = context.run / "corpus" / "text"
+    shards = token_shards(read_corpus(corpus / "train.jsonl"), tokenizer, context.folder / "tokens")
     torch.manual_seed(context.recipe.seed)
     model = build_language_model(config.language, tokenizer.vocab_size, processor.pad, processor.bos, processor.eos)
-    documents = TokenDocuments(shards, processor)
-    rows = PackedRows(documents, config.packing.row_length, context.recipe.seed, processor.pad)
-    context.say(f"{len(documents.lengths):,} documents, {int(documents.lengths.sum()):,} tokens")
+    tokens = int(shards.lengths.sum())
+    context.say(f"{shards.num_documents:,} documents, {tokens:,} tokens")
+    rows = pretraining_rows(config, shards, processor, context.recipe.seed)
     train(NextToken(model, rows, config.packing), config.loop, context.folder, context.say)
     save_language_model(context.folder / "model", model, tokenizer)
 
-    held_out = [d.text for d in _documents(context.run / "corpus" / "text" / "held_out.jsonl", "general")]
-    held_out = [text for text in held_out if is_japanese(text)]
+    held_out = [d.text for d in read_corpus(corpus / "held_out.jsonl") if is_japanese(d.text)]
     if not held_out:
-        raise DataError("no Japanese text is held out", where=context.run / "corpus", fix="raise held_out_share")
+        raise DataError("no Japanese text is held out", where=corpus, fix="raise held_out_share")
     tokens_seen = config.loop.steps * config.packing.rows * config.packing.row_length
-    seen = [d.text for d in _documents(context.run / "corpus" / "text" / "train.jsonl", "general")]
+    seen = [d.text for d in read_corpus(corpus / "train.jsonl")]
     model = load_directory(context.folder / "model").model  # measure what was written, not what is in memory
     characters = outcomes(held_out)
     ours, ngrams = bits(model, processor, held_out), KneserNey(config.ngram_order).fit(seen).bits(held_out)
@@ -57,20 +59,36 @@ def pretrain(context: StageContext) -> dict[str, Any]:
         "held_out_characters": sum(map(len, held_out)),
         "parameters": sum(p.numel() for p in model.parameters()),
         "tokens_seen": tokens_seen,
-        "epochs": tokens_seen / int(documents.lengths.sum()),
+        "epochs": tokens_seen / tokens,
     }
     context.say(f"bits per character {figures['bpc_model']:.3f}, {config.ngram_order}-gram {figures['bpc_ngram']:.3f}")
     return figures
 
 
-def token_shards(path: Path, source: str, tokenizer: Tokenizer, folder: Path) -> TokenShards:
-    """The documents of `path` as token shards in `folder`, written when they are not there yet."""
+def pretraining_rows(config: PretrainStage, shards: TokenShards, processor: Processor, seed: int) -> Curriculum:
+    """The rows of all phases. Raises UsageError for a phase out of order or beyond the last step."""
+    starts = [round(phase.from_token / (config.packing.rows * config.packing.row_length)) for phase in config.phases]
+    if starts[-1] >= config.loop.steps:
+        fix = f"the last of {config.loop.steps} steps comes before it: lower from_token or raise loop.steps"
+        raise UsageError(f"a phase begins at step {starts[-1]}", where="pretrain.phases", fix=fix)
+    phases = [
+        PackedRows(_mixture(phase, shards, processor), config.packing.row_length, seed, processor.pad)
+        for phase in config.phases
+    ]
+    return Curriculum(phases, [start * config.packing.rows for start in starts])
+
+
+def _mixture(phase: TextPhase, shards: TokenShards, processor: Processor) -> SampleSet:
+    if not phase.sources:
+        return TokenDocuments(shards, processor)
+    sets = [TokenDocuments(shards, processor, source=source) for source in phase.sources]
+    return Mixture(sets, list(phase.sources.values()))
+
+
+def token_shards(documents: Iterable[Document], tokenizer: Tokenizer, folder: Path) -> TokenShards:
+    """The documents as token shards in `folder`, written when they are not there yet."""
     if not folder.is_dir():
-        write_token_shards(_documents(path, source), tokenizer, folder)
+        write_token_shards(documents, tokenizer, folder)
     shards = TokenShards(folder)
     shards.check(tokenizer)
     return shards
-
-
-def _documents(path: Path, source: str) -> list[Document]:
-    return list(read_documents(path, source, []))

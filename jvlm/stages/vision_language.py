@@ -15,6 +15,7 @@ from jvlm.model.vision import VisionTower
 from jvlm.settings import Phase, Source
 from jvlm.stages.context import StageContext
 from jvlm.stages.pretrain import token_shards
+from jvlm.text.corpus import read_corpus
 from jvlm.text.raw import read_documents
 from jvlm.train.loop import train
 from jvlm.train.objectives.next_token import NextToken, train_only
@@ -106,10 +107,10 @@ def _open(context: StageContext, source: Source, processor: Processor, row_lengt
     if source.shards is not None:
         return ImageSamples(ShardReader(context.shards / source.shards), processor, context.record_error)
     assert source.text is not None
-    files = {
-        "general": context.run / "corpus" / "text" / "train.jsonl",
-        "medical": context.data / "text" / "medical.jsonl",
+    documents = {
+        "general": read_corpus(context.run / "corpus" / "text" / "train.jsonl"),
+        "medical": read_documents(context.data / "text" / "medical.jsonl", "medical", []),
     }
     folder = context.folder / f"tokens-{source.text}"
-    shards = token_shards(files[source.text], source.text, processor.tokenizer, folder)
+    shards = token_shards(documents[source.text], processor.tokenizer, folder)
     return TokenDocuments(shards, processor, max_length=row_length)

@@ -95,6 +95,18 @@ class TokenShards:
         lengths: NDArray[np.int64] = np.diff(self._offsets)
         return lengths
 
+    def documents_of(self, source: str) -> NDArray[np.int64]:
+        """Numbers of the documents of a source. Raises DataError when there is none."""
+        found = [number for number, name in enumerate(self._sources) if name == source]
+        if not found:
+            fix = f"sources: {', '.join(sorted(set(self._sources)))}"
+            raise DataError(f"no document of source '{source}'", where=self.folder, fix=fix)
+        return np.array(found, np.int64)
+
+    @cached_property
+    def _sources(self) -> list[str]:
+        return [str(self.identity(number)["source"]) for number in range(self.num_documents)]
+
     def tokens(self, index: int) -> NDArray[np.unsignedinteger[Any]]:
         """[length] token ids of one document, a read-only view into the file. IndexError when there is none such."""
         self._check_index(index)

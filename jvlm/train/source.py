@@ -29,32 +29,41 @@ class SampleSet(Protocol):
     fingerprint: str
 
     def example(self, index: int) -> Example: ...
+    def document_of(self, index: int) -> int | None:
+        """The number in its token shards of the document that sample `index` is of; None for other data."""
 
 
 class TokenDocuments:
-    """Documents of token shards, each as ``<s> text </s>``.
+    """Documents of token shards, each as ``<s> text </s>``; with `source` those of that source alone.
 
     With `max_length` a longer document is cut into samples of that many tokens, for mixtures with samples that
     must not be cut.
     """
 
-    def __init__(self, shards: TokenShards, processor: Processor, max_length: int | None = None) -> None:
+    def __init__(
+        self, shards: TokenShards, processor: Processor, max_length: int | None = None, source: str | None = None
+    ) -> None:
         shards.check(processor.tokenizer)
+        chosen = np.arange(shards.num_documents) if source is None else shards.documents_of(source)
         self.shards, self.bos, self.eos = shards, processor.bos, processor.eos
         self.cuttable = max_length is None
-        lengths = np.asarray(shards.lengths, np.int64) + 1  # inputs: <s> and the text; </s> is only a label
+        lengths = np.asarray(shards.lengths, np.int64)[chosen] + 1  # inputs: <s> and the text; </s> is only a label
         limit = max_length or int(lengths.max(initial=1))
         parts = -(-lengths // limit)
-        self.document = np.repeat(np.arange(len(lengths)), parts)
+        of = np.repeat(np.arange(len(lengths)), parts)
+        self.document = chosen[of]
         self.start = np.concatenate([np.arange(p) * limit for p in parts]) if len(parts) else np.zeros(0, np.int64)
-        self.lengths = np.minimum(lengths[self.document] - self.start, limit)
-        self.fingerprint = f"{shards.fingerprint}/{limit}"
+        self.lengths = np.minimum(lengths[of] - self.start, limit)
+        self.fingerprint = f"{shards.fingerprint}/{limit}" + (f"/{source}" if source is not None else "")
 
     def example(self, index: int) -> Example:
         document, start = int(self.document[index]), int(self.start[index])
         tokens = self.shards.tokens(document).tolist()
         window = slice(start, start + int(self.lengths[index]))
         return Example(f"document-{document}", [self.bos, *tokens][window], [*tokens, self.eos][window], [])
+
+    def document_of(self, index: int) -> int:
+        return int(self.document[index])
 
 
 class ImageSamples:
@@ -89,6 +98,9 @@ class ImageSamples:
             labels = [IGNORED] * len(labels)
         return Example(sample.id, inputs, labels, pixels)
 
+    def document_of(self, index: int) -> None:
+        return None
+
 
 class Mixture:
     """Several data sets as one; `repeats[i]` says how often set i is seen in an epoch.
@@ -109,9 +121,17 @@ class Mixture:
         ).hexdigest()
 
     def example(self, index: int) -> Example:
+        inner, number = self._locate(index)
+        return inner.example(number)
+
+    def document_of(self, index: int) -> int | None:
+        inner, number = self._locate(index)
+        return inner.document_of(number)
+
+    def _locate(self, index: int) -> tuple[SampleSet, int]:
         which = int(np.searchsorted(self.starts, index, side="right")) - 1
         inner = self.sets[which]
-        return inner.example((index - int(self.starts[which])) % len(inner.lengths))
+        return inner, (index - int(self.starts[which])) % len(inner.lengths)
 
 
 class PackedRows:
@@ -125,6 +145,11 @@ class PackedRows:
         self._epoch = -1
         self._rows: list[Row] = []
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the data and its order."""
+        return f"{self.data.fingerprint} seed={self.seed}"
+
     def row(self, number: int) -> Row:
         """Row `number` of the stream, counted from 0 over all epochs."""
         while not self._ends or number >= self._ends[-1]:
@@ -137,8 +162,11 @@ class PackedRows:
 
     def batch(self, numbers: Sequence[int]) -> PackedBatch:
         """The named rows as tensors."""
-        rows = [[self._cut(piece) for piece in self.row(number)] for number in numbers]
-        return pack(rows, self.row_length, self.pad_id)
+        return pack([self.examples(number) for number in numbers], self.row_length, self.pad_id)
+
+    def examples(self, number: int) -> list[Example]:
+        """What row `number` holds, in order."""
+        return [self._cut(piece) for piece in self.row(number)]
 
     def _plan(self, epoch: int) -> None:
         count = len(self.data.lengths)

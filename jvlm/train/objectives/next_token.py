@@ -13,6 +13,7 @@ from jvlm.model.jvlm import JvlmModel, hidden_states
 from jvlm.model.loss import chunked_cross_entropy_sum
 from jvlm.model.packed import PackedBatch
 from jvlm.train.config import PackingConfig
+from jvlm.train.curriculum import Curriculum
 from jvlm.train.source import PackedRows
 
 
@@ -24,7 +25,7 @@ class NextToken:
     def __init__(
         self,
         model: LlamaForCausalLM | JvlmModel,
-        rows: PackedRows,
+        rows: PackedRows | Curriculum,
         packing: PackingConfig,
         rate_scale: dict[str, float] | None = None,
     ) -> None:
@@ -46,7 +47,7 @@ class NextToken:
         )
 
     def fingerprint(self) -> str:
-        return f"{self.rows.data.fingerprint} seed={self.rows.seed} {self.packing.row_length}x{self.packing.rows}"
+        return f"{self.rows.fingerprint} {self.packing.row_length}x{self.packing.rows}"
 
 
 def packed_hidden(model: nn.Module, batch: PackedBatch) -> Tensor:
