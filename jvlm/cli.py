@@ -373,6 +373,30 @@ def tokenizer_train(
     _print({"vocab_size": tokenizer.vocab_size} | tokenizer_figures(tokenizer, lines[:2000]), as_json)
 
 
+@tokenizer_app.command(name="extend")
+def tokenizer_extend(
+    model: Annotated[Path, typer.Argument(help="A model directory.")],
+    text: Annotated[Path, typer.Argument(help="Text of the new domain: a file or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="The model directory to write.")],
+    pieces: Annotated[int, typer.Option(min=1, help="How many words get ids of their own.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the trainer.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Give a model the words of a new domain, to go on with pretraining there."""
+    from jvlm.model.extend import extend_model
+    from jvlm.text.extend import extend_tokenizer
+    from jvlm.text.raw import read_documents
+    from jvlm.text.stats import tokenizer_figures
+    from jvlm.text.tokenizer import Tokenizer
+
+    lines = [document.text for document in read_documents(text, "text", [])]
+    old = Tokenizer.load(model)
+    tokenizer = extend_tokenizer(old, lines, pieces, seed=seed)
+    extend_model(model, tokenizer, out)
+    figures = {name: tokenizer_figures(t, lines[:2000]) for name, t in (("before", old), ("after", tokenizer))}
+    _print({"vocab_size": tokenizer.vocab_size} | figures, as_json)
+
+
 @tokenizer_app.command(name="compare")
 def tokenizer_compare(
     tokenizers: Annotated[list[Path], typer.Argument(help="Tokenizer folders or SentencePiece .model files.")],

@@ -85,10 +85,11 @@ def tokenizer(context: StageContext) -> dict[str, Any]:
 def _conversations(context: StageContext) -> list[str]:
     """Text of the training conversations: the pieces should also fit what is asked and answered."""
     from jvlm.images.shards import ShardReader
+    from jvlm.train.order import spread
 
     texts: list[str] = []
     for name in ("captions_train", "instruct_train", "medical_training"):
         shards = ShardReader(context.shards / name)
-        for index in range(min(len(shards), 2000)):
+        for index in spread(len(shards), 2000):
             texts += [m["content"][-1] for m in shards.record(index)["messages"] if isinstance(m["content"][-1], str)]
     return texts

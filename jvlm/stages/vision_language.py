@@ -19,6 +19,7 @@ from jvlm.text.corpus import read_corpus
 from jvlm.text.raw import read_documents
 from jvlm.train.loop import train
 from jvlm.train.objectives.next_token import NextToken, train_only
+from jvlm.train.order import spread
 from jvlm.train.source import ImageSamples, Mixture, PackedRows, SampleSet, TokenDocuments
 
 FIT_SAMPLES = 512  # images that set the scale of the projector's input
@@ -40,10 +41,10 @@ def align(context: StageContext) -> dict[str, Any]:
 
 
 def _fit_projector(context: StageContext, model: JvlmModel, processor: Processor) -> None:
-    """Standardise the tower's features over the first images of the stage's data."""
+    """Standardise the tower's features over images from all of the stage's data."""
     shards = next(source.shards for source in context.config.data if source.shards)
     samples = ImageSamples(ShardReader(context.shards / shards), processor, context.record_error)
-    pixels = [p for index in range(min(FIT_SAMPLES, len(samples.lengths))) for p in samples.example(index).pixels]
+    pixels = [p for index in spread(len(samples.lengths), FIT_SAMPLES) for p in samples.example(index).pixels]
     with torch.inference_mode():
         features = model.tower(torch.from_numpy(np.stack(pixels)))
     model.projector.fit(features)

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+_TRAINER = 2  # ModelProto.trainer_spec
 _WORD = 1  # SentencePiece.Type.NORMAL, which is not written down
 
 
@@ -32,6 +33,31 @@ def write_pieces(model: bytes, pieces: Sequence[Piece]) -> bytes:
     """The model with these pieces in place of its own; everything else as it was."""
     rest = b"".join(_field(number, content) for number, content in _fields(model) if number != 1)
     return b"".join(_field(1, _serialised(piece)) for piece in pieces) + rest
+
+
+def forget_setting(model: bytes, value: str) -> bytes:
+    """The model without the trainer settings that are this text, such as the name of a file of that one training."""
+    kept = [(n, c if n != _TRAINER else _without(c, value.encode())) for n, c in _fields(model)]
+    return b"".join(_field(number, content) for number, content in kept)
+
+
+def _without(settings: bytes, value: bytes) -> bytes:
+    at, kept = 0, b""
+    while at < len(settings):
+        start = at
+        tag, at = _varint(settings, at)
+        content = None
+        if tag & 7 == 2:
+            size, at = _varint(settings, at)
+            content, at = settings[at : at + size], at + size
+        elif tag & 7 == 5:
+            at += 4
+        else:
+            assert tag & 7 == 0, f"unknown wire type {tag & 7}"
+            _, at = _varint(settings, at)
+        if content != value:
+            kept += settings[start:at]
+    return kept
 
 
 def _fields(model: bytes) -> Iterator[tuple[int, bytes]]:

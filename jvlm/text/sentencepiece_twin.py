@@ -2,13 +2,15 @@
 
 import io
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import IO, Literal
 
 from jvlm.errors import DataError, UsageError
 from jvlm.text.characters import required_characters
-from jvlm.text.model_proto import Piece, read_pieces, write_pieces
+from jvlm.text.model_proto import Piece, forget_setting, read_pieces, write_pieces
+from jvlm.text.seeds import repeated_strings
 from jvlm.text.tokenizer import CHAT_TOKENS, IMAGE_TOKENS, SPECIAL_TOKENS
 
 LARGE = 32_000
@@ -26,6 +28,7 @@ _HAN, _HIRAGANA, _KATAKANA, _LATIN = "一-鿿㐀-䶿々〆", "ぁ-ゟ", "゠-ヿ
 _SCRIPT_RUNS = re.compile(
     f"[{_HAN}]+|[{_HIRAGANA}]+|[{_KATAKANA}]+|[{_LATIN}]+|[^{_HAN}{_HIRAGANA}{_KATAKANA}{_LATIN}]+"
 )
+_UNFIT = re.compile(r"[\d\t]")
 
 
 def train_sentencepiece(
@@ -36,6 +39,7 @@ def train_sentencepiece(
     threads: int,
     split_scripts: bool,
     model_type: Literal["unigram", "bpe"] = "unigram",
+    at_most: bool = False,
 ) -> bytes:
     """A serialised SentencePiece model: identity normaliser, byte fallback, digits apart, newline a piece of its own.
 
@@ -43,7 +47,7 @@ def train_sentencepiece(
     `LARGE` pieces on, every character of `required_characters` and every run of 2 to 16 spaces is a piece.
     With `split_scripts` no piece crosses from one script to another: without that rule a small corpus merges whole
     phrases (左上に赤い), and a model has to learn every combination of words instead of the words. BPE is there to be
-    measured: it has no exact twin.
+    measured: it has no exact twin. With `at_most` a text too small for `vocab_size` gets what it can fill.
     """
     import sentencepiece
 
@@ -57,38 +61,44 @@ def train_sentencepiece(
     coverage = 1.0 if large else _coverage(sentences, (vocab_size - len(SPECIAL_TOKENS) - 257) // 2)
     model = io.BytesIO()
     sentencepiece.set_random_generator_seed(seed)
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(map(_split, sentences) if split_scripts else sentences),
-            pretokenization_delimiter=_BOUNDARY if split_scripts else "",
-            split_by_unicode_script=split_scripts,
-            model_writer=model,
-            model_type=model_type,
-            vocab_size=vocab_size,
-            character_coverage=coverage,
-            required_chars=required,
-            normalization_rule_name="identity",
-            add_dummy_prefix=False,
-            remove_extra_whitespaces=False,
-            allow_whitespace_only_pieces=True,
-            split_digits=True,
-            byte_fallback=True,
-            max_sentencepiece_length=MAX_PIECE_CHARS,
-            max_sentence_length=MAX_SENTENCE_CHARS * 4,
-            input_sentence_size=MAX_SENTENCES,
-            shuffle_input_sentence=True,
-            unk_id=0,
-            bos_id=1,
-            eos_id=2,
-            pad_id=3,
-            control_symbols=[*CHAT_TOKENS, *IMAGE_TOKENS],
-            user_defined_symbols=["\n"],
-            num_threads=threads,
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        raise _vocabulary_error(str(error), vocab_size) from None
-    rounded = _round_scores(model.getvalue())
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="utf-8") as seeds:
+        by_script = split_scripts and model_type == "unigram"
+        if by_script:
+            _write_seeds(sentences, seeds)
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(map(_split, sentences) if split_scripts else sentences),
+                pretokenization_delimiter=_BOUNDARY if split_scripts else "",
+                seed_sentencepieces_file=seeds.name if by_script else "",
+                split_by_unicode_script=split_scripts,
+                model_writer=model,
+                model_type=model_type,
+                vocab_size=vocab_size,
+                hard_vocab_limit=not at_most,
+                character_coverage=coverage,
+                required_chars=required,
+                normalization_rule_name="identity",
+                add_dummy_prefix=False,
+                remove_extra_whitespaces=False,
+                allow_whitespace_only_pieces=True,
+                split_digits=True,
+                byte_fallback=True,
+                max_sentencepiece_length=MAX_PIECE_CHARS,
+                max_sentence_length=MAX_SENTENCE_CHARS * 4,
+                input_sentence_size=MAX_SENTENCES,
+                shuffle_input_sentence=True,
+                unk_id=0,
+                bos_id=1,
+                eos_id=2,
+                pad_id=3,
+                control_symbols=[*CHAT_TOKENS, *IMAGE_TOKENS],
+                user_defined_symbols=["\n"],
+                num_threads=threads,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise _vocabulary_error(str(error), vocab_size) from None
+    rounded = _round_scores(forget_setting(model.getvalue(), seeds.name))
     if not set(required) <= {piece.text for piece in read_pieces(rounded)}:
         raise UsageError(f"{vocab_size} is too small for this text", where="vocab_size", fix="raise it")
     return with_space_runs(rounded) if large and model_type == "unigram" else rounded
@@ -111,6 +121,15 @@ def twin(model: bytes) -> str:
     fast.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     definition: str = fast.to_str()
     return definition
+
+
+def _write_seeds(sentences: list[str], file: IO[str]) -> None:
+    """As the trainer reads them: a string, a tab, and how much text it would cover. Digits stand alone, as it wants."""
+    strings = repeated_strings((run for s in sentences for run in _SCRIPT_RUNS.findall(s)), MAX_PIECE_CHARS)
+    for string, times in strings.items():
+        if not _UNFIT.search(string):
+            file.write(f"{string.replace(' ', '▁')}\t{times * len(string)}\n")
+    file.flush()
 
 
 def _split(sentence: str) -> str:

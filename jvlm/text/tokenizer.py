@@ -35,7 +35,7 @@ class Tokenizer:
         """From the bytes of `tokenizer.json` and `tokenizer_config.json`. Raises DataError for any other tokenizer."""
         import tokenizers
 
-        self._definition, self._config, self._sentencepiece_model = definition, config, sentencepiece_model
+        self._definition, self._config, self.sentencepiece_model = definition, config, sentencepiece_model
         try:
             self._fast: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(definition.decode())
         except Exception as error:  # the Rust side raises bare Exception
@@ -61,8 +61,8 @@ class Tokenizer:
         """Write the files this was made from, byte for byte."""
         write_bytes(Path(folder) / TOKENIZER_FILE, self._definition)
         write_bytes(Path(folder) / CONFIG_FILE, self._config)
-        if self._sentencepiece_model is not None:
-            write_bytes(Path(folder) / SENTENCEPIECE_FILE, self._sentencepiece_model)
+        if self.sentencepiece_model is not None:
+            write_bytes(Path(folder) / SENTENCEPIECE_FILE, self.sentencepiece_model)
 
     @property
     def vocab_size(self) -> int:

@@ -22,6 +22,11 @@ def position_of(sample: ArrayLike, n: int, seed: int, epoch: int) -> NDArray[np.
     return _walk(sample, n, seed, epoch, forward=False)
 
 
+def spread(n: int, most: int) -> list[int]:
+    """At most `most` of ``range(n)``, evenly spaced: the first ones of a set may all be of one source."""
+    return [i * n // most for i in range(most)] if n > most else list(range(n))
+
+
 def _walk(index: ArrayLike, n: int, seed: int, epoch: int, forward: bool) -> NDArray[np.int64]:
     half_bits = max(1, (max(n - 1, 1).bit_length() + 1) // 2)
     keys = [_mix(np.array([(seed * 1_000_003 + epoch * 8191 + r) & _MASK64], np.uint64))[0] for r in range(ROUNDS)]
