@@ -189,28 +189,31 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="attention, corpus or tokenizer")],
+    name: Annotated[str, typer.Argument(help="ablation, attention, corpus or tokenizer")],
     as_json: Json = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
     data_root: Annotated[
-        Path | None, typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data, for corpus and tokenizer.")
+        Path | None, typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data; attention needs none.")
     ] = None,
+    out: Annotated[Path, typer.Option(help="Where ablation keeps its models, to go on from.")] = Path("runs/ablation"),
 ) -> None:
-    """Run a benchmark: ratios measured side by side in one run."""
+    """Run a benchmark: what is compared is measured side by side in one run."""
     import torch
 
-    from jvlm.bench import attention, corpus, tokenizer
+    from jvlm.bench import ablation, attention, corpus, tokenizer
     from jvlm.bench.machine import machine
 
     torch.set_num_threads(threads)
     if name == "attention":
         result = attention.run()
-    elif name not in (on_data := {"corpus": corpus.run, "tokenizer": tokenizer.run}):
-        raise UsageError(f"no benchmark '{name}'", fix=f"known: attention, {', '.join(on_data)}")
+    elif name not in ("ablation", "corpus", "tokenizer"):
+        raise UsageError(f"no benchmark '{name}'", fix="known: ablation, attention, corpus, tokenizer")
     elif data_root is None:
         raise UsageError("no folder of real data", fix="give --data-root or set JVLM_DATA_ROOT")
+    elif name == "ablation":
+        result = ablation.run(data_root, threads, out, _quiet if as_json else _say)
     else:
-        result = on_data[name](data_root, threads)
+        result = (corpus if name == "corpus" else tokenizer).run(data_root, threads)
     _print({"bench": name, "machine": machine()} | result, as_json)
 
 

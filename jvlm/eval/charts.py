@@ -33,6 +33,27 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], label_x: str
     return _svg("".join(parts), WIDTH, HEIGHT, label)
 
 
+def dots(rows: Mapping[str, Sequence[float]], label: str) -> str:
+    """A row of dots for each name, a tick at their mean: a file of its own, with its colours in it."""
+    line, left, width = 28, 120, 520
+    bottom, top = _nice_range(*(f(min(v) if f is min else max(v) for v in rows.values()) for f in (min, max)))
+    across = _scale(bottom, top, left, width - 20)
+    height = line * len(rows) + 44
+    parts = [f'<rect width="{width}" height="{height}" fill="#fff"/>']
+    for tick in (bottom, (bottom + top) / 2, top):
+        x = across(tick)
+        parts.append(f'<path stroke="#ddd" d="M{x:.1f} 8V{height - 36}"/>')
+        parts.append(f'<text x="{x:.1f}" y="{height - 22}" text-anchor="middle">{tick:.3g}</text>')
+    for number, (name, values) in enumerate(rows.items()):
+        y = 22 + number * line
+        parts.append(f'<text x="{left - 10}" y="{y + 4}" text-anchor="end">{html.escape(name)}</text>')
+        parts += [f'<circle cx="{across(v):.1f}" cy="{y}" r="4" fill="#27c" fill-opacity=".6"/>' for v in values]
+        parts.append(f'<path stroke="#111" d="M{across(sum(values) / len(values)):.1f} {y - 9}v18"/>')
+    parts.append(f'<text x="{(left + width) / 2}" y="{height - 6}" text-anchor="middle">{html.escape(label)}</text>')
+    body = f'<g font-family="sans-serif" font-size="12">{"".join(parts)}</g>'
+    return _svg(body, width, height, label).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+
+
 def interval_bars(rows: Sequence[tuple[str, float, Sequence[float], float | None]]) -> str:
     """Horizontal bars in 0 to 1 with a 95 % whisker and a tick at the best constant answer.
 
