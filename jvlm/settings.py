@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from jvlm.config import Config
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
 from jvlm.text.corpus import CorpusConfig, CorpusInput
-from jvlm.train.config import LoopConfig, PackingConfig
+from jvlm.train.config import LoopConfig, PackingConfig, TextPhase
 
 Part = Literal["tower", "projector", "language"]
 
@@ -109,16 +109,6 @@ class TokenizerStage(Config):
     """Pieces, control tokens and bytes included."""
     split_scripts: bool = True
     """Let no piece cross from one script to another: better for a small corpus; a large one is shorter without."""
-
-
-class TextPhase(Config):
-    """A stretch of pretraining with its own mixture of the corpus's sources."""
-
-    from_token: int = Field(0, ge=0)
-    """Tokens of training after which it begins, to the nearest step."""
-    sources: dict[str, float] = Field(default={})
-    """How often each source is seen in one epoch of this phase, beside its weight in the corpus; a source not named is
-    left out. Empty: the corpus as it is."""
 
 
 class PretrainStage(Config):

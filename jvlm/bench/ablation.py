@@ -24,13 +24,13 @@ from jvlm.infer.likelihood import bits, outcomes
 from jvlm.model.config import LanguageConfig
 from jvlm.model.language import build_language_model
 from jvlm.model.processor import Processor
-from jvlm.settings import PretrainStage, TextPhase
-from jvlm.stages.pretrain import pretraining_rows, token_shards
 from jvlm.text.corpus import CorpusConfig, CorpusInput, build_corpus, read_corpus
 from jvlm.text.raw import read_documents
+from jvlm.text.shards import token_shards
 from jvlm.text.stats import is_japanese
 from jvlm.text.tokenizer import Tokenizer, train_tokenizer
-from jvlm.train.config import LoopConfig, OptimizerConfig, PackingConfig
+from jvlm.train.config import LoopConfig, OptimizerConfig, PackingConfig, TextPhase
+from jvlm.train.curriculum import text_curriculum
 from jvlm.train.loop import train
 from jvlm.train.objectives.next_token import NextToken
 
@@ -59,23 +59,30 @@ class Arm:
         """Name of its tokenizer: arms that differ in text alone share one."""
         return f"{self.vocab_size}-{'split' if self.split_scripts else 'wide'}"
 
-    def settings(self) -> PretrainStage:
-        """As a recipe would have them."""
+    @property
+    def phases(self) -> list[TextPhase]:
+        """The whole corpus, and the last sources at the end."""
         begin = round(self.steps * (1 - LAST_SHARE)) * PACKING.rows * PACKING.row_length
-        last = [TextPhase(from_token=begin, sources=dict.fromkeys(self.last, 1.0))] if self.last else []
-        loop = LoopConfig(
-            steps=self.steps,
-            checkpoint_every=200,
-            log_every=100,
-            optimizer=OptimizerConfig(learning_rate=3e-3, warmup=60, decay=LAST_SHARE),
-        )
-        language = LanguageConfig(
+        return [
+            TextPhase(),
+            *([TextPhase(from_token=begin, sources=dict.fromkeys(self.last, 1.0))] if self.last else []),
+        ]
+
+    @property
+    def loop(self) -> LoopConfig:
+        """The schedule decays while the last sources are read."""
+        optimizer = OptimizerConfig(learning_rate=3e-3, warmup=60, decay=LAST_SHARE)
+        return LoopConfig(steps=self.steps, checkpoint_every=200, log_every=100, optimizer=optimizer)
+
+    @property
+    def language(self) -> LanguageConfig:
+        """The model's shape."""
+        return LanguageConfig(
             hidden_size=self.hidden_size,
             num_layers=self.layers,
             num_heads=self.hidden_size // 32,
             intermediate_size=self.hidden_size * 8 // 3 // 16 * 16,
         )
-        return PretrainStage(language=language, loop=loop, packing=PACKING, phases=[TextPhase(), *last])
 
 
 ARMS = {
@@ -145,13 +152,13 @@ def _measure(
     tokenizer = _tokenizer(arm, texts["clean"], shared / "tokenizers" / arm.tokenizer, threads)
     tokens = shared / "tokens" / f"{arm.text}-{arm.tokenizer}"
     shards = token_shards(read_corpus(texts[arm.text]), tokenizer, tokens)
-    processor, settings = Processor(tokenizer), arm.settings()
+    processor = Processor(tokenizer)
     torch.manual_seed(seed)
     vocab_size = tokenizer.vocab_size
-    model = build_language_model(settings.language, vocab_size, processor.pad, processor.bos, processor.eos)
-    rows = pretraining_rows(settings, shards, processor, seed)
+    model = build_language_model(arm.language, vocab_size, processor.pad, processor.bos, processor.eos)
+    rows = text_curriculum(arm.phases, PACKING, arm.steps, shards, processor, seed)
     begun = time.perf_counter()
-    train(NextToken(model, rows, PACKING), settings.loop, folder, lambda line: None)
+    train(NextToken(model, rows, PACKING), arm.loop, folder, lambda line: None)
     return {
         "bits": bits(model.eval(), processor, held_out),
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -20,11 +20,12 @@ from jvlm.text.compare import ForeignTokenizer
 from jvlm.text.corpus import CorpusConfig, build_corpus
 from jvlm.text.sentencepiece_twin import train_sentencepiece
 from jvlm.text.stats import Encoder, tokenizer_figures
-from jvlm.text.tokenizer import train_tokenizer
+from jvlm.text.tokenizer import SENTENCEPIECE_FILE, Tokenizer, train_tokenizer
 
 VOCAB_SIZE, TABLE_VOCAB_SIZE = 50_000, 16_000
 TABLE_CHARS = 5_000_000
 TABLE_STRIDE = 7  # every seventh document, so that the table's text is of all sources
+TWIN_LINES = 100_000
 SEED = 7
 
 
@@ -54,6 +55,7 @@ def run(root: Path, threads: int) -> dict[str, Any]:
             "seconds": time.perf_counter() - begun,
             "train_chars": report["total"]["train"]["chars"],
             "removed_for_evaluation": report["removed"]["evaluation_text"]["documents"],
+            "twin": _twin(large, work / "large" / SENTENCEPIECE_FILE, train),
             "table": _table(list(_part(train)), domains, work, threads),
             "targets": {"jsquad.chars_per_token": 1.70, "igakuqa.chars_per_token": 1.42, "igakuqa.byte_share": 0.002},
         }
@@ -77,6 +79,15 @@ def _domains(root: Path) -> dict[str, list[str]]:
 
 def _texts(train: Path) -> Iterator[str]:
     return (json.loads(line)["text"] for line in open_lines(train))
+
+
+def _twin(tokenizer: Tokenizer, model: Path, train: Path) -> dict[str, int]:
+    """How many lines of the text SentencePiece itself gives other ids; ▁, which it takes for a space, is left out."""
+    reference = ForeignTokenizer(model)
+    lines = [line for text in islice(_texts(train), 0, None, TABLE_STRIDE) for line in text.split("\n") if line]
+    lines = [line for line in lines if "▁" not in line][:TWIN_LINES]
+    pairs = zip(tokenizer.encode_batch(lines), reference.encode_batch(lines), strict=True)
+    return {"lines": len(lines), "different": sum(ours != theirs for ours, theirs in pairs)}
 
 
 def _part(train: Path) -> Iterator[str]:

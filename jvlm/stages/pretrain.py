@@ -1,29 +1,24 @@
 """Pretraining of the language model, measured against a character n-gram on text never seen."""
 
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from jvlm.errors import DataError, UsageError
+from jvlm.errors import DataError
 from jvlm.eval.ngram import KneserNey
 from jvlm.eval.statistics import ratio_bootstrap
 from jvlm.infer.likelihood import bits, outcomes
 from jvlm.model.directory import load_directory, save_language_model
 from jvlm.model.language import build_language_model
 from jvlm.model.processor import Processor
-from jvlm.settings import PretrainStage, TextPhase
 from jvlm.stages.context import StageContext
 from jvlm.text.corpus import read_corpus
-from jvlm.text.raw import Document
-from jvlm.text.shards import TokenShards, write_token_shards
+from jvlm.text.shards import token_shards
 from jvlm.text.stats import is_japanese
 from jvlm.text.tokenizer import Tokenizer
-from jvlm.train.curriculum import Curriculum
+from jvlm.train.curriculum import text_curriculum
 from jvlm.train.loop import train
 from jvlm.train.objectives.next_token import NextToken
-from jvlm.train.source import Mixture, PackedRows, SampleSet, TokenDocuments
 
 
 def pretrain(context: StageContext) -> dict[str, Any]:
@@ -37,7 +32,7 @@ def pretrain(context: StageContext) -> dict[str, Any]:
     model = build_language_model(config.language, tokenizer.vocab_size, processor.pad, processor.bos, processor.eos)
     tokens = int(shards.lengths.sum())
     context.say(f"{shards.num_documents:,} documents, {tokens:,} tokens")
-    rows = pretraining_rows(config, shards, processor, context.recipe.seed)
+    rows = text_curriculum(config.phases, config.packing, config.loop.steps, shards, processor, context.recipe.seed)
     train(NextToken(model, rows, config.packing), config.loop, context.folder, context.say)
     save_language_model(context.folder / "model", model, tokenizer)
 
@@ -63,32 +58,3 @@ def pretrain(context: StageContext) -> dict[str, Any]:
     }
     context.say(f"bits per character {figures['bpc_model']:.3f}, {config.ngram_order}-gram {figures['bpc_ngram']:.3f}")
     return figures
-
-
-def pretraining_rows(config: PretrainStage, shards: TokenShards, processor: Processor, seed: int) -> Curriculum:
-    """The rows of all phases. Raises UsageError for a phase out of order or beyond the last step."""
-    starts = [round(phase.from_token / (config.packing.rows * config.packing.row_length)) for phase in config.phases]
-    if starts[-1] >= config.loop.steps:
-        fix = f"the last of {config.loop.steps} steps comes before it: lower from_token or raise loop.steps"
-        raise UsageError(f"a phase begins at step {starts[-1]}", where="pretrain.phases", fix=fix)
-    phases = [
-        PackedRows(_mixture(phase, shards, processor), config.packing.row_length, seed, processor.pad)
-        for phase in config.phases
-    ]
-    return Curriculum(phases, [start * config.packing.rows for start in starts])
-
-
-def _mixture(phase: TextPhase, shards: TokenShards, processor: Processor) -> SampleSet:
-    if not phase.sources:
-        return TokenDocuments(shards, processor)
-    sets = [TokenDocuments(shards, processor, source=source) for source in phase.sources]
-    return Mixture(sets, list(phase.sources.values()))
-
-
-def token_shards(documents: Iterable[Document], tokenizer: Tokenizer, folder: Path) -> TokenShards:
-    """The documents as token shards in `folder`, written when they are not there yet."""
-    if not folder.is_dir():
-        write_token_shards(documents, tokenizer, folder)
-    shards = TokenShards(folder)
-    shards.check(tokenizer)
-    return shards

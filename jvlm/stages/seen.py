@@ -6,10 +6,9 @@ from jvlm.config import load_config
 from jvlm.errors import DataError
 from jvlm.model.processor import Processor
 from jvlm.recipe import Recipe
-from jvlm.stages.pretrain import pretraining_rows
 from jvlm.text.shards import TokenShards
 from jvlm.text.tokenizer import Tokenizer
-from jvlm.train.curriculum import Sighting, sightings
+from jvlm.train.curriculum import Sighting, sightings, text_curriculum
 
 
 def seen_in_pretraining(run: Path, identity: str) -> list[Sighting]:
@@ -27,5 +26,5 @@ def seen_in_pretraining(run: Path, identity: str) -> list[Sighting]:
         fix = f"ids look like {shards.identity(0)['id']}"
         raise DataError("no such document was trained on", where=identity, fix=fix)
     processor = Processor(Tokenizer.load(run / "tokenizer" / "model"))
-    rows = pretraining_rows(config, shards, processor, recipe.seed)
+    rows = text_curriculum(config.phases, config.packing, config.loop.steps, shards, processor, recipe.seed)
     return sightings(rows, found, config.packing.rows, config.loop.steps)

@@ -14,9 +14,9 @@ from jvlm.model.processor import Processor
 from jvlm.model.vision import VisionTower
 from jvlm.settings import Phase, Source
 from jvlm.stages.context import StageContext
-from jvlm.stages.pretrain import token_shards
 from jvlm.text.corpus import read_corpus
 from jvlm.text.raw import read_documents
+from jvlm.text.shards import token_shards
 from jvlm.train.loop import train
 from jvlm.train.objectives.next_token import NextToken, train_only
 from jvlm.train.order import spread

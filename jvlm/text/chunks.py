@@ -28,6 +28,7 @@ from jvlm.text import dedup
 from jvlm.text.clean import clean
 from jvlm.text.contamination import EvaluationTexts, read_evaluation_texts
 from jvlm.text.privacy import mask
+from jvlm.text.quality import quality
 from jvlm.text.raw import Document, InputError, RawRow, parse_row, place, read_rows
 from jvlm.text.tally import Tally, fraction
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from jvlm.text.corpus import CorpusConfig, CorpusInput
 
 CHUNK_BYTES = 4 * 2**20
-CONTAMINATED, HELD_OUT = "evaluation_text", "held out"
+CONTAMINATED, HELD_OUT, LOW_QUALITY = "evaluation_text", "held out", "low_quality"
+SCORED = ("general", "medical")
 _HASHED_AT_ONCE = 256  # documents in one numpy call
 
 
@@ -190,6 +192,13 @@ def _cleaned(cleaner: _Cleaner, task: Task, tally: Tally, write: Any) -> Iterato
         if held:
             write(json_line(tally.remove(raw, CONTAMINATED, text, of=held[0], similarity=held[1])))
             continue
+        if item.profile in SCORED and not item.any_language:
+            with tally.timed("quality"):
+                score = quality(text)
+            tally.score(raw.source, score)
+            if item.profile == "general" and score < config.min_quality:
+                write(json_line(tally.remove(raw, LOW_QUALITY, text)))
+                continue
         tally.count("clean", raw.source, len(text))
         yield Document(raw.id, text, raw.source, raw.licence, raw.path, raw.line)
 

@@ -29,7 +29,7 @@ from jvlm.text.tally import STEPS, Tally, fraction
 
 RUN_CHARS = 32  # shared by chance hardly ever, by quotation and repetition only
 SAMPLE = 100  # documents to look at
-_FORMAT = 1  # of the chunks
+_FORMAT = 2  # of the chunks
 
 
 class CorpusInput(BaseModel):
@@ -62,6 +62,8 @@ class CorpusConfig(BaseModel):
     """Name of the JSON field that holds the text."""
     min_chars: int = Field(20, ge=1)
     """Documents shorter than this after cleaning are dropped."""
+    min_quality: float = Field(0.0, ge=0, le=1)
+    """Japanese documents of the profile general that score less are dropped (`jvlm.text.quality`)."""
     near_duplicate_threshold: float = Field(0.8, gt=0, le=1)
     """Smallest Jaccard similarity of character 5-grams at which a document counts as a copy; 1 keeps near copies."""
     mask_personal: bool = False
@@ -243,6 +245,7 @@ def _report(config: CorpusConfig, tally: Tally, seconds: float) -> dict[str, Any
         "total": total,
         "removed": dict(sorted(tally.removed.items())),
         "masked": dict(sorted(tally.masked.items())),
+        "quality": dict(sorted(tally.quality.items())),  # documents by tenths of the score
         "input_errors": tally.errors,
         "step_seconds": {step: round(spent, 3) for step, spent in tally.seconds.items()},
         "seconds": round(seconds, 3),

@@ -134,6 +134,15 @@ class TokenShards:
             raise IndexError(f"document {index} of {self.num_documents}")
 
 
+def token_shards(documents: Iterable[Document], tokenizer: Tokenizer, folder: Path) -> TokenShards:
+    """The documents as token shards in `folder`, written when they are not there yet."""
+    if not folder.is_dir():
+        write_token_shards(documents, tokenizer, folder)
+    shards = TokenShards(folder)
+    shards.check(tokenizer)
+    return shards
+
+
 def _map(file: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
     """A read-only memory map; an empty file, which cannot be mapped, is an empty array."""
     return np.memmap(file, dtype, mode="r") if file.stat().st_size else np.empty(0, dtype)

@@ -9,6 +9,7 @@ from typing import Any
 from jvlm.text.raw import Document, InputError
 
 STEPS = ("read", "clean", "unique", "train", "held_out")
+SCORE_BINS = 10
 EXAMPLES_PER_REASON = 5
 EXCERPT_CHARS = 160
 
@@ -21,6 +22,7 @@ class Tally:
         self.sources: dict[str, dict[str, dict[str, int]]] = {}
         self.removed: dict[str, dict[str, Any]] = {}
         self.masked: dict[str, int] = {}
+        self.quality: dict[str, list[int]] = {}
         self.errors: list[dict[str, str]] = []
         self.seconds: dict[str, float] = {}
 
@@ -53,6 +55,11 @@ class Tally:
         self._keep_examples(total, [row])
         return row
 
+    def score(self, source: str, quality: float) -> None:
+        """Count a document of a source among those of a like score, 0 to 1."""
+        bins = self.quality.setdefault(source, [0] * SCORE_BINS)
+        bins[min(int(quality * SCORE_BINS), SCORE_BINS - 1)] += 1
+
     def fault(self, error: InputError) -> None:
         self.errors.append({"where": error.where, "what": error.what})
 
@@ -81,6 +88,9 @@ class Tally:
             self._keep_examples(total, other["examples"])
         for name, number in record["masked"].items():
             self.masked[name] = self.masked.get(name, 0) + number
+        for source, bins in record["quality"].items():
+            own_bins = self.quality.setdefault(source, [0] * SCORE_BINS)
+            self.quality[source] = [a + b for a, b in zip(own_bins, bins, strict=True)]
         self.errors += record["errors"]
         for step, seconds in record["seconds"].items():
             self.seconds[step] = self.seconds.get(step, 0.0) + seconds

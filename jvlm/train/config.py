@@ -55,3 +55,13 @@ class PackingConfig(Config):
     """Rows in a global batch."""
     accumulation: int = Field(1, ge=1)
     """Micro-batches a global batch is computed in; the result is the same, the memory smaller."""
+
+
+class TextPhase(Config):
+    """A stretch of pretraining with its own mixture of the corpus's sources."""
+
+    from_token: int = Field(0, ge=0)
+    """Tokens of training after which it begins, to the nearest step."""
+    sources: dict[str, float] = Field(default={})
+    """How often each source is seen in one epoch of this phase, beside its weight in the corpus; a source not named is
+    left out. Empty: the corpus as it is."""

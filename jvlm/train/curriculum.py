@@ -8,7 +8,10 @@ import numpy as np
 
 from jvlm.errors import UsageError
 from jvlm.model.packed import PackedBatch, pack
-from jvlm.train.source import PackedRows
+from jvlm.model.processor import Processor
+from jvlm.text.shards import TokenShards
+from jvlm.train.config import PackingConfig, TextPhase
+from jvlm.train.source import Mixture, PackedRows, SampleSet, TokenDocuments
 
 
 class Curriculum:
@@ -41,6 +44,30 @@ class Curriculum:
         located = [self.locate(number) for number in numbers]
         first = self.phases[0]
         return pack([self.phases[i].examples(row) for i, row in located], first.row_length, first.pad_id)
+
+
+def text_curriculum(
+    phases: Sequence[TextPhase],
+    packing: PackingConfig,
+    steps: int,
+    shards: TokenShards,
+    processor: Processor,
+    seed: int,
+) -> Curriculum:
+    """The rows of all phases. Raises UsageError for a phase out of order or beyond the last step."""
+    starts = [round(phase.from_token / (packing.rows * packing.row_length)) for phase in phases]
+    if starts[-1] >= steps:
+        fix = f"the last of {steps} steps comes before it: lower from_token or raise loop.steps"
+        raise UsageError(f"a phase begins at step {starts[-1]}", where="pretrain.phases", fix=fix)
+    rows = [PackedRows(_mixture(phase, shards, processor), packing.row_length, seed, processor.pad) for phase in phases]
+    return Curriculum(rows, [start * packing.rows for start in starts])
+
+
+def _mixture(phase: TextPhase, shards: TokenShards, processor: Processor) -> SampleSet:
+    if not phase.sources:
+        return TokenDocuments(shards, processor)
+    sets = [TokenDocuments(shards, processor, source=source) for source in phase.sources]
+    return Mixture(sets, list(phase.sources.values()))
 
 
 class Sighting(NamedTuple):

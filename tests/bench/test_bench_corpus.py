@@ -37,7 +37,16 @@ def test_figures_of_a_small_folder(root: Path, monkeypatch) -> None:
     assert figures["neardup_recall"] >= 0.95
     assert figures["neardup_precision"] == 1.0
     assert figures["neardup_others_removed"] == 0
-    assert set(figures["step_seconds"]) == {"read", "clean", "mask", "contamination", "hash", "duplicates", "write"}
+    assert set(figures["step_seconds"]) == {
+        "read",
+        "clean",
+        "mask",
+        "contamination",
+        "quality",
+        "hash",
+        "duplicates",
+        "write",
+    }
     assert 0 < figures["mb_per_s_per_core"] < 1000
     assert figures["peak_gib"] > 0.05
 

@@ -51,6 +51,8 @@ def test_figures_of_a_small_folder(root: Path, monkeypatch) -> None:
     assert result["removed_for_evaluation"] == 1  # the document that holds the context
     assert result["jsquad"]["chars_per_token"] > 1.5  # `東京 [SEP] ` is no part of it
     assert set(result["english"]) == {"chars_per_token", "byte_share", "roundtrip"}
+    assert result["twin"]["lines"] > 40
+    assert result["twin"]["different"] == 0
     kinds = {(row["model_type"], row["split_scripts"]): row for row in result["table"]}
     assert len(kinds) == 4
     assert kinds["unigram", False]["jsquad"] != kinds["unigram", True]["jsquad"]

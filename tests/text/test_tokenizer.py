@@ -104,7 +104,7 @@ def test_round_trip(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=20_000, deadline=None)
 @given(st.text(st.one_of(st.sampled_from("▁ \n\t<|>userー…あ漢ｱ1"), st.characters(codec="utf-8"))))
 def test_every_unicode_string_comes_back_without_a_control_id(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)

@@ -7,13 +7,11 @@ import yaml
 from tiny import SEED, corpus_texts, make_language
 
 from jvlm.errors import DataError, UsageError
-from jvlm.settings import PretrainStage
-from jvlm.stages.pretrain import pretraining_rows
 from jvlm.stages.seen import seen_in_pretraining
 from jvlm.text.raw import Document
 from jvlm.text.shards import TokenShards, write_token_shards
-from jvlm.train.config import PackingConfig
-from jvlm.train.curriculum import Curriculum, sightings
+from jvlm.train.config import PackingConfig, TextPhase
+from jvlm.train.curriculum import Curriculum, sightings, text_curriculum
 from jvlm.train.objectives.next_token import NextToken
 from jvlm.train.source import PackedRows, TokenDocuments
 
@@ -73,15 +71,9 @@ def three_sources(tmp_path, tokenizer):
 
 
 def phased(shards, processor, steps=40, first=15):
-    config = PretrainStage(
-        packing=PACKING,
-        loop={"steps": steps},
-        phases=[
-            {"sources": {"web": 1, "book": 2}},
-            {"from_token": first * PACKING.rows * PACKING.row_length + 100, "sources": {"quiz": 1}},
-        ],
-    )
-    return pretraining_rows(config, shards, processor, SEED)
+    begin = first * PACKING.rows * PACKING.row_length + 100
+    phases = [TextPhase(sources={"web": 1, "book": 2}), TextPhase(from_token=max(begin, 0), sources={"quiz": 1})]
+    return text_curriculum(phases, PACKING, steps, shards, processor, SEED)
 
 
 def test_each_phase_reads_its_own_sources(three_sources, processor):
