@@ -120,6 +120,8 @@ def _is_navigation(line: str) -> bool:
     if _NAVIGATION.fullmatch(line):
         return not _AMBIGUOUS.fullmatch(line)
     pieces = [piece for piece in _SEPARATORS.split(line) if piece]
+    if pieces == [line]:
+        return False
     if len(pieces) >= 3 and re.match("(?i)(home|ホーム|top|トップ)", pieces[0]) and re.search("[>＞»›]", line):
         return True  # a breadcrumb trail
     known = [piece for piece in pieces if _NAVIGATION.fullmatch(piece)]

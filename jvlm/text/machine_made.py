@@ -6,7 +6,7 @@ Each rule asks for a form that prose, clinical notes, tables and readable code d
 import re
 from itertools import pairwise
 
-from jvlm.text.rules import KANA
+from jvlm.text.rules import KANA, LETTERS, count
 
 _INTEGER = re.compile("[0-9]{1,4}")
 _HASH = re.compile(
@@ -14,6 +14,7 @@ _HASH = re.compile(
     r"|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
 _PACKED = re.compile(r"[A-Za-z0-9+/_-]{64,}={0,2}")
+_LONG_RUN = re.compile("[0-9A-Za-z+/_-]{32}")  # what the two above need
 _DUMP = re.compile(
     r"^(?:0x)?[0-9a-fA-F]{6,8}:?\s+(?:[0-9a-fA-F]{2,4}\s+){6,}"
     r"|(?:0x[0-9a-f]{2}\s*,\s*){12,}|(?:\\x[0-9a-fA-F]{2}){6,}"
@@ -26,7 +27,6 @@ _UNIT = re.compile(r"^(.{2,10}?)\1{7,}.{0,10}$")
 _ORNAMENT = re.compile("^[□■★☆◆◇●○▼▲▽△♪♡♥▓▒░!！?？\\s]{12,}$")
 _JAPANESE = re.compile("[ぁ-ヿ一-鿿]")
 _OTHER_SCRIPT = re.compile("[가-힣\u0400-\u04ff\u0600-\u06ff\u0e00-\u0e7f\u0590-\u05ff\u0900-\u097f]")
-_LETTER = re.compile(r"[^\W\d_]")
 _SENTENCE = re.compile("[、。，．「」,.()（）:：;]")
 
 
@@ -59,6 +59,8 @@ def is_hash(line: str) -> bool:
     """Two thirds of it or more are hashes, identifiers, dumped bytes or base64."""
     if _DUMP.search(line):
         return True
+    if not _LONG_RUN.search(line):
+        return False
     packed = sum(len(found) for found in _PACKED.findall(line) if _looks_packed(found))
     return (packed + sum(map(len, _HASH.findall(line)))) * 3 >= 2 * len(line) > 0
 
@@ -97,7 +99,7 @@ def is_loop(line: str) -> bool:
 def is_other_script(line: str) -> bool:
     """Hangul, Cyrillic, Arabic, Thai, Hebrew or Devanagari: half of its letters or more, six at least, and no kana."""
     found = len(_OTHER_SCRIPT.findall(line))
-    return found >= 6 and found * 2 >= len(_LETTER.findall(line)) and not KANA.search(line)
+    return found >= 6 and found * 2 >= count(LETTERS, line) and not KANA.search(line)
 
 
 def is_word_list(line: str) -> bool:

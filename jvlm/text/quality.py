@@ -7,11 +7,10 @@ nothing: published lists used as filters delete gynaecology wholesale.
 
 import re
 
-from jvlm.text.rules import KANA
+from jvlm.text.rules import KANA, LETTERS, count
 
 KANA_SHARE = 0.3  # of the letters; statutes have a third, novels two thirds
 LISTED_AT_ONCE = 5.0  # words of the list in 1,000 characters that halve the score
-_LETTER = re.compile(r"[^\W\d_]")
 _ENDS = "。．.！？!?」』）)…♪"
 _SHORT = 12  # characters: a heading or an interjection needs no end
 # What pages that sell, lure or fill are dense with. None of them is a word of medicine, law or grammar.
@@ -28,10 +27,10 @@ _LISTED = re.compile("|".join(map(re.escape, sorted(LISTED, key=len, reverse=Tru
 
 def quality(text: str) -> float:
     """The score of a cleaned document; 0 for one without letters."""
-    letters = len(_LETTER.findall(text))
+    letters = count(LETTERS, text)
     if not letters:
         return 0.0
-    kana = min(1.0, len(KANA.findall(text)) / letters / KANA_SHARE)
+    kana = min(1.0, count(KANA, text) / letters / KANA_SHARE)
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     ended = sum(len(line) for line in lines if line[-1] in _ENDS or len(line) <= _SHORT)
     listed = 1000 * len(_LISTED.findall(text)) / len(text)
