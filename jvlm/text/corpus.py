@@ -14,20 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from jvlm.errors import DataError
 from jvlm.files import lock, new_folder, sha256_bytes, write_json, write_text
-from jvlm.text import dedup
 from jvlm.text.chunks import Chunk, json_line, make_chunks, read_document
 from jvlm.text.clean import ProfileName
 from jvlm.text.contamination import SHARE, read_evaluation_texts
 from jvlm.text.duplicates import Verdicts, find_duplicates
+from jvlm.text.overlap import overlapping
 from jvlm.text.raw import Document, find_files
 from jvlm.text.tally import STEPS, Tally, fraction
 
-RUN_CHARS = 32  # shared by chance hardly ever, by quotation and repetition only
 SAMPLE = 100  # documents to look at
 _FORMAT = 2  # of the chunks
 
@@ -152,7 +150,7 @@ def _write(config: CorpusConfig, chunks: Sequence[Chunk], verdicts: Verdicts, ta
     """Write what stays and what goes, in one pass; returns how many held-out documents were dropped."""
     weights = {item.source: item.weight for item in config.inputs}
     held_out = _held_out(chunks, verdicts, config.held_out_share)
-    dropped = _overlapping(chunks, verdicts, held_out, config.held_out_overlap)
+    dropped = overlapping(chunks, verdicts, held_out, config.held_out_overlap, config.workers)
     sample: list[tuple[float, int, bytes]] = []  # the largest fraction first
     number = -1
     with (
@@ -198,33 +196,6 @@ def _held_out(chunks: Sequence[Chunk], verdicts: Verdicts, share: float) -> set[
     if share > 0 and not chosen and np.isfinite(drawn).sum() >= 2:
         chosen = {int(drawn.argmin())}
     return chosen
-
-
-def _overlapping(chunks: Sequence[Chunk], verdicts: Verdicts, held_out: set[int], limit: float) -> set[int]:
-    """Numbers of the held-out documents of which more than `limit` of the runs of 32 characters stand in training.
-
-    Runs are compared by their 64-bit hashes; those of all held-out documents are in memory.
-    """
-    if limit == 1 or not held_out:
-        return set()
-    own = {number: np.unique(_runs(read_document(chunks, number).text)) for number in sorted(held_out)}
-    wanted = np.unique(np.concatenate(list(own.values())))
-    seen = np.zeros(len(wanted), bool)
-    for chunk in chunks if len(wanted) else ():
-        for number, line in enumerate(chunk.rows(), chunk.start):
-            if verdicts.stays(number) and number not in held_out:
-                runs = _runs(json.loads(line)["text"])
-                places = np.minimum(np.searchsorted(wanted, runs), len(wanted) - 1)
-                seen[places[wanted[places] == runs]] = True
-    return {
-        number
-        for number, runs in own.items()
-        if len(runs) and seen[np.searchsorted(wanted, runs)].sum() > limit * len(runs)
-    }
-
-
-def _runs(text: str) -> NDArray[np.uint64]:
-    return dedup.shingle_hashes(text, RUN_CHARS) if len(text) >= RUN_CHARS else np.empty(0, np.uint64)
 
 
 def _copies(text: str, weight: float, seed: int) -> int:
