@@ -24,9 +24,10 @@ from jvlm.infer.likelihood import bits, outcomes
 from jvlm.model.config import LanguageConfig
 from jvlm.model.language import build_language_model
 from jvlm.model.processor import Processor
+from jvlm.text.chunks import Workers
 from jvlm.text.corpus import CorpusConfig, CorpusInput, build_corpus, read_corpus
 from jvlm.text.raw import read_documents
-from jvlm.text.shards import token_shards
+from jvlm.text.shards import TokenShards, token_shards
 from jvlm.text.stats import is_japanese
 from jvlm.text.tokenizer import Tokenizer, train_tokenizer
 from jvlm.train.config import LoopConfig, OptimizerConfig, PackingConfig, TextPhase
@@ -44,7 +45,7 @@ LAST_SOURCES = ("jaquad_qa_ja", "jaquad_wikipedia_ja", "wikipedia_annotated_ja",
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to pretrain; `steps` is about ten minutes on two cores."""
+    """One way to pretrain; `steps` is about ten minutes of one core."""
 
     text: str
     vocab_size: int = 8_000
@@ -95,19 +96,37 @@ ARMS = {
 PAIRS = (("clean", "raw"), ("last_phase", "clean"), ("wide", "split"))
 
 
+@dataclass(frozen=True)
+class _Task:
+    """One model to train and measure in `folder`, which may hold checkpoints of it."""
+
+    name: str
+    arm: Arm
+    seed: int
+    folder: Path
+    texts: dict[str, Path]
+    held_out: list[str]
+
+
 def run(root: Path, threads: int, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Bits per character of every arm and seed, and the differences; arms trained before in `out` are not repeated."""
+    """Bits per character of every arm and seed, and the differences; arms trained before in `out` are not repeated.
+
+    `threads` models are trained at once, each by a process with one thread.
+    """
     inputs = shared_inputs(root)
     texts = _texts(inputs, out, threads)
     held_out = [d.text for d in read_corpus(texts["held_out"]) if is_japanese(d.text)][:MEASURED]
+    for arm in ARMS.values():
+        _prepare(arm, texts, out, threads)
+    tasks = [
+        _Task(name, arm, seed, out / f"{name}-{seed}", texts, held_out) for name, arm in ARMS.items() for seed in SEEDS
+    ]
+    with Workers(threads, torch.set_num_threads, (1,)) as pool:
+        for done in pool.run(_measure, (task for task in tasks if not (task.folder / "done.json").is_file())):
+            say(done)
     found: dict[str, list[dict[str, Any]]] = {}
-    for name, arm in ARMS.items():
-        for seed in SEEDS:
-            folder = out / f"{name}-{seed}"
-            if not (folder / "done.json").is_file():
-                say(f"{name}, seed {seed}")
-                write_json(folder / "done.json", _measure(arm, seed, texts, held_out, folder, threads))
-            found.setdefault(name, []).append(read_json(folder / "done.json"))
+    for task in tasks:
+        found.setdefault(task.name, []).append(read_json(task.folder / "done.json"))
     characters = outcomes(held_out)
     totals = {name: [sum(seed["bits"]) / sum(characters) for seed in seeds] for name, seeds in found.items()}
     write_text(out / "ablation.svg", dots(totals, "bits per character"))
@@ -115,6 +134,7 @@ def run(root: Path, threads: int, out: Path, say: Callable[[str], None]) -> dict
         "held_out_documents": len(held_out),
         "bpc": totals,
         "parameters": {name: seeds[0]["parameters"] for name, seeds in found.items()},
+        "embedding": {name: seeds[0]["embedding"] for name, seeds in found.items()},  # of these, input and output
         "tokens_seen": {name: arm.steps * PACKING.rows * PACKING.row_length for name, arm in ARMS.items()},
         "seconds": {name: [seed["seconds"] for seed in seeds] for name, seeds in found.items()},
         "differences": {f"{a}_minus_{b}": _difference(found[a], found[b], characters) for a, b in PAIRS},
@@ -144,26 +164,32 @@ def _texts(inputs: list[CorpusInput], out: Path, threads: int) -> dict[str, Path
     return {"clean": corpus / "train.jsonl", "raw": raw / "train.jsonl", "held_out": corpus / "held_out.jsonl"}
 
 
-def _measure(
-    arm: Arm, seed: int, texts: dict[str, Path], held_out: list[str], folder: Path, threads: int
-) -> dict[str, Any]:
-    """Train one model in `folder`, which may hold checkpoints of it, and measure it."""
-    shared = folder.parent
-    tokenizer = _tokenizer(arm, texts["clean"], shared / "tokenizers" / arm.tokenizer, threads)
-    tokens = shared / "tokens" / f"{arm.text}-{arm.tokenizer}"
-    shards = token_shards(read_corpus(texts[arm.text]), tokenizer, tokens)
+def _prepare(arm: Arm, texts: dict[str, Path], out: Path, threads: int) -> tuple[Tokenizer, TokenShards]:
+    """The tokenizer and the token shards of an arm, made once."""
+    tokenizer = _tokenizer(arm, texts["clean"], out / "tokenizers" / arm.tokenizer, threads)
+    tokens = out / "tokens" / f"{arm.text}-{arm.tokenizer}"
+    return tokenizer, token_shards(read_corpus(texts[arm.text]), tokenizer, tokens)
+
+
+def _measure(task: _Task) -> str:
+    """Train a model and write `done.json`; returns what to say of it."""
+    arm, folder = task.arm, task.folder
+    tokenizer, shards = _prepare(arm, task.texts, folder.parent, 1)
     processor = Processor(tokenizer)
-    torch.manual_seed(seed)
-    vocab_size = tokenizer.vocab_size
-    model = build_language_model(arm.language, vocab_size, processor.pad, processor.bos, processor.eos)
-    rows = text_curriculum(arm.phases, PACKING, arm.steps, shards, processor, seed)
+    torch.manual_seed(task.seed)
+    model = build_language_model(arm.language, tokenizer.vocab_size, processor.pad, processor.bos, processor.eos)
+    rows = text_curriculum(arm.phases, PACKING, arm.steps, shards, processor, task.seed)
     begun = time.perf_counter()
     train(NextToken(model, rows, PACKING), arm.loop, folder, lambda line: None)
-    return {
-        "bits": bits(model.eval(), processor, held_out),
+    seconds = time.perf_counter() - begun
+    figures = {
+        "bits": bits(model.eval(), processor, task.held_out),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "seconds": time.perf_counter() - begun,
+        "embedding": tokenizer.vocab_size * arm.hidden_size,
+        "seconds": seconds,
     }
+    write_json(folder / "done.json", figures)
+    return f"{task.name}, seed {task.seed}: {seconds:.0f} s"
 
 
 def _tokenizer(arm: Arm, text: Path, folder: Path, threads: int) -> Tokenizer:
