@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -198,23 +199,34 @@ def bench(
     out: Annotated[Path, typer.Option(help="Where ablation keeps its models, to go on from.")] = Path("runs/ablation"),
 ) -> None:
     """Run a benchmark: what is compared is measured side by side in one run."""
+    if name not in ("ablation", "attention", "corpus", "tokenizer"):
+        raise UsageError(f"no benchmark '{name}'", fix="known: ablation, attention, corpus, tokenizer")
+    if name != "attention" and data_root is None:
+        raise UsageError("no folder of real data", fix="give --data-root or set JVLM_DATA_ROOT")
+    if name == "corpus":  # before torch is there: its memory is not the corpus build's
+        from jvlm.bench import corpus
+
+        assert data_root is not None
+        result = corpus.run(data_root, threads)
+    else:
+        result = _bench_models(name, threads, data_root, out, _quiet if as_json else _say)
+    from jvlm.bench.machine import machine
+
+    _print({"bench": name, "machine": machine()} | result, as_json)
+
+
+def _bench_models(
+    name: str, threads: int, data_root: Path | None, out: Path, say: Callable[[str], None]
+) -> dict[str, Any]:
     import torch
 
-    from jvlm.bench import ablation, attention, corpus, tokenizer
-    from jvlm.bench.machine import machine
+    from jvlm.bench import ablation, attention, tokenizer
 
     torch.set_num_threads(threads)
     if name == "attention":
-        result = attention.run()
-    elif name not in ("ablation", "corpus", "tokenizer"):
-        raise UsageError(f"no benchmark '{name}'", fix="known: ablation, attention, corpus, tokenizer")
-    elif data_root is None:
-        raise UsageError("no folder of real data", fix="give --data-root or set JVLM_DATA_ROOT")
-    elif name == "ablation":
-        result = ablation.run(data_root, threads, out, _quiet if as_json else _say)
-    else:
-        result = (corpus if name == "corpus" else tokenizer).run(data_root, threads)
-    _print({"bench": name, "machine": machine()} | result, as_json)
+        return attention.run()
+    assert data_root is not None
+    return ablation.run(data_root, threads, out, say) if name == "ablation" else tokenizer.run(data_root, threads)
 
 
 @app.command()

@@ -150,7 +150,7 @@ def _named(*parts: list[str]) -> Iterator[tuple[str, list[str]]]:
 def _draw(inputs: list[CorpusInput], number: int, rng: np.random.Generator) -> list[str]:
     """Different documents of all sources; neighbours in a source, often on one topic, stand in both halves."""
     found: list[str] = []
-    share = number // 4  # the largest sources do not crowd out the others
+    share = max(number // 4, -(-2 * number // len(inputs)))  # no source crowds out the others
     for item in inputs:
         documents = (clean(d.text, any_language=True).text for d in read_documents(item.path, item.source, []))
         long = (text[:MOST_CHARS] for text in documents if text is not None and len(text) >= LEAST_CHARS)

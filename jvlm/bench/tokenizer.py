@@ -71,6 +71,7 @@ def _domains(root: Path) -> dict[str, list[str]]:
         for path in sorted((root / "evals" / "igakuqa" / "data").glob("*/*-?.jsonl"))
         for row in map(json.loads, open_lines(path))
         for text in (row["problem_text"], *row["choices"])
+        if text.strip()  # some choices are pictures
     ]
     if not contexts or not questions:
         raise UsageError("no evaluation text", where=root / "evals", fix="put jglue/ and igakuqa/ there")

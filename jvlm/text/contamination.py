@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jvlm.errors import DataError
-from jvlm.text.dedup import shingle_hashes
+from jvlm.text.dedup import Sieve, shingle_hashes
 from jvlm.text.raw import InputError, read_documents
 
 RUN = 13
 LEAST_RUNS = 8
 SHARE = 0.5
 """The share at which a document is dropped, unless somebody says otherwise."""
-_TABLE_BITS = 22  # a first look-up that most runs of clean text fail
 
 
 class EvaluationTexts:
@@ -42,15 +41,13 @@ class EvaluationTexts:
         order = np.argsort(flat, kind="stable")
         self._hashes, self._owners = flat[order], owner[order]
         self._sizes = np.bincount(owner, minlength=len(self.ids))
-        self._table = np.zeros(1 << _TABLE_BITS, bool)
-        self._table[_slots(self._hashes)] = True
+        self._sieve = Sieve(self._hashes)
 
     def find(self, text: str, share: float) -> tuple[str, float] | None:
         """The evaluation text that `text` holds most of, and how much, when that is at least `share` (0 to 1)."""
         if not self.ids:
             return None
-        runs = _runs(text)
-        runs = np.unique(runs[self._table[_slots(runs)]])
+        runs = np.unique(self._sieve.passing(_runs(text)))
         first, last = (np.searchsorted(self._hashes, runs, side) for side in ("left", "right"))
         counts = last - first
         if not counts.any():
@@ -73,7 +70,3 @@ def read_evaluation_texts(paths: Iterable[Path]) -> EvaluationTexts:
 def _runs(text: str) -> NDArray[np.uint64]:
     folded = "".join(text.lower().split())
     return shingle_hashes(folded, RUN) if len(folded) >= RUN else np.empty(0, np.uint64)
-
-
-def _slots(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    return hashes >> np.uint64(64 - _TABLE_BITS)

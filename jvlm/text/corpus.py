@@ -104,10 +104,13 @@ def build_corpus(config: CorpusConfig, out: Path) -> dict[str, Any]:
         with tally.timed("duplicates"):
             verdicts = find_duplicates(chunks, config.near_duplicate_threshold, config.workers, work)
         with new_folder(out) as folder:
+            held_out = _held_out(chunks, verdicts, config.held_out_share)
+            with tally.timed("overlap"):
+                dropped = overlapping(chunks, verdicts, held_out, config.held_out_overlap, config.workers)
             with tally.timed("write"):
-                dropped = _write(config, chunks, verdicts, tally, folder)
+                _write(config, chunks, verdicts, held_out, dropped, tally, folder)
             report = _report(config, tally, time.perf_counter() - started)
-            report["held_out_dropped"] = dropped
+            report["held_out_dropped"] = len(dropped)
             if not report["total"]["train"]["documents"]:
                 raise DataError(
                     "the corpus is empty: no document is left for training",
@@ -146,11 +149,17 @@ def read_corpus(file: Path) -> Iterator[Document]:
         raise DataError(f"cannot read: {error.strerror}", where=file, fix="build the corpus first") from None
 
 
-def _write(config: CorpusConfig, chunks: Sequence[Chunk], verdicts: Verdicts, tally: Tally, folder: Path) -> int:
-    """Write what stays and what goes, in one pass; returns how many held-out documents were dropped."""
+def _write(
+    config: CorpusConfig,
+    chunks: Sequence[Chunk],
+    verdicts: Verdicts,
+    held_out: set[int],
+    dropped: set[int],
+    tally: Tally,
+    folder: Path,
+) -> None:
+    """Write what stays and what goes, in one pass; the held-out documents in `dropped` go nowhere."""
     weights = {item.source: item.weight for item in config.inputs}
-    held_out = _held_out(chunks, verdicts, config.held_out_share)
-    dropped = overlapping(chunks, verdicts, held_out, config.held_out_overlap, config.workers)
     sample: list[tuple[float, int, bytes]] = []  # the largest fraction first
     number = -1
     with (
@@ -182,7 +191,6 @@ def _write(config: CorpusConfig, chunks: Sequence[Chunk], verdicts: Verdicts, ta
                 drawn = (-fraction(document.id, f"sample {config.seed}"), number, line)
                 (heapq.heappush if len(sample) < SAMPLE else heapq.heappushpop)(sample, drawn)
     (folder / "sample.jsonl").write_bytes(b"".join(line for _, _, line in sorted(sample, reverse=True)))
-    return len(dropped)
 
 
 def _held_out(chunks: Sequence[Chunk], verdicts: Verdicts, share: float) -> set[int]:

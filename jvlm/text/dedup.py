@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 NGRAM = 5
 NUM_HASHES, ROWS_PER_BAND = 128, 4
 BANDS = NUM_HASHES // ROWS_PER_BAND
+_BASE = 0x9E3779B97F4A7C15
 _EMPTY = np.uint32(2**32 - 1)  # a bin without a 5-gram
 
 Signatures = NDArray[np.uint32]
@@ -51,7 +52,7 @@ def band_keys(signatures: Signatures) -> NDArray[np.uint64]:
     rows = signatures.reshape(len(signatures), BANDS, ROWS_PER_BAND).astype(np.uint64)
     keys = np.zeros(rows.shape[:2], np.uint64)
     for i in range(ROWS_PER_BAND):
-        keys = _mixed(keys ^ rows[:, :, i]) * np.uint64(0x9E3779B97F4A7C15)
+        keys = _mixed(keys ^ rows[:, :, i]) * np.uint64(_BASE)
     return np.ascontiguousarray(keys.T)
 
 
@@ -67,13 +68,32 @@ def digest(text: str) -> bytes:
 
 def shingle_hashes(text: str, length: int = NGRAM) -> Shingles:
     """64-bit hashes of the runs of `length` characters, repeats included; a shorter text is one shingle."""
-    codes = np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.uint64)
-    codes = np.pad(codes, (0, max(length - len(codes), 0)))
-    count = len(codes) - length + 1
-    hashes = np.zeros(count, np.uint64)
-    for i in range(length):
-        hashes = hashes * np.uint64(0x9E3779B97F4A7C15) + codes[i : i + count]
+    codes = np.frombuffer(text.ljust(length, "\0").encode("utf-32-le"), "<u4").astype(np.uint64)
+    hashes, run = codes, 1  # polynomials over runs of `run` characters, doubled along the bits of `length`
+    for bit in f"{length:b}"[1:]:
+        hashes = hashes[:-run] * np.uint64(pow(_BASE, run, 2**64)) + hashes[run:]
+        run *= 2
+        if bit == "1":
+            hashes = hashes[:-1] * np.uint64(_BASE) + codes[run:]
+            run += 1
     return _mixed(hashes)
+
+
+class Sieve:
+    """A first look-up that most hashes fail which are not among `hashes`: far faster than to search for each.
+
+    A table with eight slots or more a hash, chosen by its leading bits.
+    """
+
+    def __init__(self, hashes: Shingles) -> None:
+        self._shift = np.uint64(64 - max(20, (8 * len(hashes)).bit_length()))
+        self._table = np.zeros(1 << (64 - int(self._shift)), bool)
+        self._table[hashes >> self._shift] = True
+
+    def passing(self, hashes: Shingles) -> Shingles:
+        """Those that may be among the sieve's."""
+        passing: Shingles = hashes[self._table[hashes >> self._shift]]
+        return passing
 
 
 def _mixed(hashes: Shingles) -> Shingles:

@@ -15,10 +15,8 @@ _HASH = re.compile(
 )
 _PACKED = re.compile(r"[A-Za-z0-9+/_-]{64,}={0,2}")
 _LONG_RUN = re.compile("[0-9A-Za-z+/_-]{32}")  # what the two above need
-_DUMP = re.compile(
-    r"^(?:0x)?[0-9a-fA-F]{6,8}:?\s+(?:[0-9a-fA-F]{2,4}\s+){6,}"
-    r"|(?:0x[0-9a-f]{2}\s*,\s*){12,}|(?:\\x[0-9a-fA-F]{2}){6,}"
-)
+_DUMP = re.compile(r"(?:0x)?[0-9a-fA-F]{6,8}:?\s+(?:[0-9a-fA-F]{2,4}\s+){6,}")
+_BYTES = re.compile(r"(?:0x[0-9a-f]{2}\s*,\s*){12,}|(?:\\x[0-9a-fA-F]{2}){6,}")
 _ENTITY = re.compile(r"&(?:[a-z]{2,6}|#[0-9]{2,5});")
 _PLACEHOLDER = re.compile(
     r"\{\{[^{}]*\}\}|%%[A-Z_]+%%|\[\[(?:ファイル|File|画像|Image|カテゴリ|Category):[^\]]*\]\]|\[/?caption[^\]]*\]"
@@ -57,7 +55,7 @@ def is_count(line: str) -> bool:
 
 def is_hash(line: str) -> bool:
     """Two thirds of it or more are hashes, identifiers, dumped bytes or base64."""
-    if _DUMP.search(line):
+    if _DUMP.match(line) or (("0x" in line or "\\x" in line) and _BYTES.search(line)):
         return True
     if not _LONG_RUN.search(line):
         return False

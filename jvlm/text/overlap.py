@@ -46,11 +46,12 @@ def _trained(chunk: Chunk, verdicts: Verdicts, held_out: set[int]) -> NDArray[np
 
 
 _wanted: NDArray[np.uint64] = np.empty(0, np.uint64)  # of this process
+_sieve = dedup.Sieve(_wanted)
 
 
 def _set_up(wanted: NDArray[np.uint64]) -> None:
-    global _wanted
-    _wanted = wanted
+    global _wanted, _sieve
+    _wanted, _sieve = wanted, dedup.Sieve(wanted)
 
 
 def _seen(task: tuple[Path, NDArray[np.bool_]]) -> NDArray[np.int64]:
@@ -59,7 +60,7 @@ def _seen(task: tuple[Path, NDArray[np.bool_]]) -> NDArray[np.int64]:
     found = [np.empty(0, np.int64)]
     for row, is_trained in zip(Chunk(folder, 0).rows(), trained, strict=True):
         if is_trained:
-            runs = _runs(json.loads(row)["text"])
+            runs = _sieve.passing(_runs(json.loads(row)["text"]))
             places = np.minimum(np.searchsorted(_wanted, runs), len(_wanted) - 1)
             found.append(places[_wanted[places] == runs])
     places = np.unique(np.concatenate(found))

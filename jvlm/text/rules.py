@@ -7,6 +7,7 @@ Lines are judged alone, so every line rule is written to be harmless to terse cl
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from jvlm.text.normalise import has_face
 
@@ -30,6 +31,7 @@ _SUSPECT = re.compile(
 )  # what any of the above needs: most lines have none
 
 
+@lru_cache(maxsize=4)  # several rules ask the same of one document
 def count(runs: re.Pattern[str], text: str) -> int:
     """Characters of `text` in the runs a pattern matches: several times faster than matching one by one."""
     return sum(map(len, runs.findall(text)))
@@ -78,10 +80,12 @@ def is_symbol_garbage(line: str) -> bool:
 def is_stutter(line: str) -> bool:
     """One phrase said over and over: 40 characters or more whose beginning holds few different 3-grams."""
     line = line[:400]
-    length = len(line)
-    if length < 40 or len(set(line)) * 3 > length:
+    grams = len(line) - 2
+    if grams < 38 or len({line[i : i + 3] for i in range(0, grams, 3)}) * 4 >= grams:  # every third is enough for most
         return False
-    return len({line[i : i + 3] for i in range(length - 2)}) * 4 < length - 2 and bool(LETTERS.search(line))
+    if len(set(line)) * 3 > len(line):
+        return False
+    return len({line[i : i + 3] for i in range(grams)}) * 4 < grams and bool(LETTERS.search(line))
 
 
 def is_wordless(text: str) -> bool:

@@ -45,6 +45,7 @@ def test_figures_of_a_small_folder(root: Path, monkeypatch) -> None:
         "quality",
         "hash",
         "duplicates",
+        "overlap",
         "write",
     }
     assert 0 < figures["mb_per_s_per_core"] < 1000

@@ -8,7 +8,7 @@ import pytest
 
 from jvlm.text import duplicates
 from jvlm.text.chunks import Chunk
-from jvlm.text.dedup import MinHash, band_keys, digest, folded, jaccard, shingle_hashes
+from jvlm.text.dedup import MinHash, Sieve, band_keys, digest, folded, jaccard, shingle_hashes
 from jvlm.text.duplicates import EXACT, NEAR, find_duplicates
 
 KANA = [chr(code) for code in range(0x3041, 0x3094)]
@@ -125,3 +125,26 @@ def test_many_of_a_kind_are_compared_with_the_earliest(tmp_path: Path, monkeypat
 def test_jaccard_by_hand() -> None:
     assert jaccard("abcdefg", "abcdefX") == 2 / 4  # abcde bcdef cdefg | abcde bcdef cdefX
     assert jaccard("あいうえおか", "あい うえ\nおか") == 1
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 13, 32])
+def test_a_run_has_one_hash_wherever_it_stands(length: int) -> None:
+    rng = np.random.default_rng(length)
+    text = "".join(rng.choice(["あ", "い", "𠮷"], 300))
+    hashes = shingle_hashes(text, length)
+    by_text: dict[str, set[int]] = {}
+    for i, value in enumerate(hashes.tolist()):
+        by_text.setdefault(text[i : i + length], set()).add(value)
+    assert len(hashes) == len(text) - length + 1
+    assert all(len(values) == 1 for values in by_text.values())
+    assert len(set().union(*by_text.values())) == len(by_text)
+    assert len(shingle_hashes(text[: length - 1], length)) == 1
+
+
+def test_a_sieve_lets_its_own_through_and_little_else() -> None:
+    rng = np.random.default_rng(0)
+    own, others = rng.integers(2**64, size=(2, 100_000), dtype=np.uint64)
+    sieve = Sieve(own)
+    assert np.array_equal(sieve.passing(own), own)
+    assert len(sieve.passing(others)) < len(others) / 8
+    assert len(Sieve(own[:0]).passing(others)) == 0
