@@ -45,7 +45,10 @@ LAST_SOURCES = ("jaquad_qa_ja", "jaquad_wikipedia_ja", "wikipedia_annotated_ja",
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to pretrain; `steps` is about ten minutes of one core."""
+    """One way to pretrain: three million parameters, those of a large vocabulary's embedding not counted.
+
+    `steps` is about ten minutes of one core, twice that with a large vocabulary.
+    """
 
     text: str
     vocab_size: int = 8_000
@@ -53,7 +56,7 @@ class Arm:
     last: tuple[str, ...] = ()
     hidden_size: int = 160
     layers: int = 6
-    steps: int = 1_800
+    steps: int = 1_200
 
     @property
     def tokenizer(self) -> str:
@@ -90,8 +93,8 @@ ARMS = {
     "clean": Arm("clean"),
     "raw": Arm("raw"),
     "last_phase": Arm("clean", last=LAST_SOURCES),
-    "wide": Arm("clean", 50_000, False, hidden_size=128, steps=900),
-    "split": Arm("clean", 50_000, True, hidden_size=128, steps=900),
+    "wide": Arm("clean", 50_000, False, hidden_size=192, layers=7, steps=400),
+    "split": Arm("clean", 50_000, True, hidden_size=192, layers=7, steps=400),
 }
 PAIRS = (("clean", "raw"), ("last_phase", "clean"), ("wide", "split"))
 
