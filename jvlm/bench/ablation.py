@@ -56,7 +56,7 @@ class Arm:
     last: tuple[str, ...] = ()
     hidden_size: int = 160
     layers: int = 6
-    steps: int = 1_200
+    steps: int = 800
 
     @property
     def tokenizer(self) -> str:
@@ -93,8 +93,8 @@ ARMS = {
     "clean": Arm("clean"),
     "raw": Arm("raw"),
     "last_phase": Arm("clean", last=LAST_SOURCES),
-    "wide": Arm("clean", 50_000, False, hidden_size=192, layers=7, steps=400),
-    "split": Arm("clean", 50_000, True, hidden_size=192, layers=7, steps=400),
+    "wide": Arm("clean", 50_000, False, hidden_size=192, layers=7, steps=300),
+    "split": Arm("clean", 50_000, True, hidden_size=192, layers=7, steps=300),
 }
 PAIRS = (("clean", "raw"), ("last_phase", "clean"), ("wide", "split"))
 
