@@ -9,6 +9,7 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_BAD_DATA = 3
 EXIT_ITEM_ERRORS = 4
+EXIT_STOPPED = 5
 
 
 class JvlmError(Exception):
@@ -42,3 +43,9 @@ class DataError(JvlmError):
     """Input data is missing, unreadable or inconsistent."""
 
     exit_code = EXIT_BAD_DATA
+
+
+class Stopped(JvlmError):
+    """A signal or a time limit ended the work; all of it is saved, and the same command goes on from there."""
+
+    exit_code = EXIT_STOPPED

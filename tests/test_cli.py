@@ -110,9 +110,9 @@ def test_a_config_that_does_not_exist_is_a_usage_error(jvlm, tmp_path):
 
 
 def test_data_that_is_missing_is_bad_data(jvlm, tmp_path, tokenizer, processor):
-    from jvlm.model.directory import save_vision_language_model
+    from jvlm.model.directory import save_model
 
-    save_vision_language_model(tmp_path / "model", make_model(tokenizer), processor)
+    save_model(tmp_path / "model", make_model(tokenizer), processor)
     missing = tmp_path / "missing"
     for arguments in (
         ["caption", tmp_path / "model", missing, "--out", tmp_path / "c.jsonl"],
@@ -165,10 +165,10 @@ def test_an_exam_is_converted_and_the_exit_code_tells_of_faults(jvlm, tmp_path):
 
 
 def test_captioning_ask_and_export(jvlm, tmp_path, tokenizer, processor):
-    from jvlm.model.directory import load_directory, save_vision_language_model
+    from jvlm.model.directory import load_directory, save_model
 
     model = tmp_path / "model"
-    save_vision_language_model(model, make_model(tokenizer), processor)
+    save_model(model, make_model(tokenizer), processor)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(encoded_image(1))
     out = tmp_path / "captions.jsonl"

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import mean
@@ -22,6 +23,7 @@ from jvlm.eval.statistics import ratio_bootstrap
 from jvlm.files import new_folder, read_json, write_json, write_text
 from jvlm.infer.likelihood import bits, outcomes
 from jvlm.model.config import LanguageConfig
+from jvlm.model.directory import write_model_files
 from jvlm.model.language import build_language_model
 from jvlm.model.processor import Processor
 from jvlm.text.chunks import Workers
@@ -183,7 +185,8 @@ def _measure(task: _Task) -> str:
     model = build_language_model(arm.language, tokenizer.vocab_size, processor.pad, processor.bos, processor.eos)
     rows = text_curriculum(arm.phases, PACKING, arm.steps, shards, processor, task.seed)
     begun = time.perf_counter()
-    train(NextToken(model, rows, PACKING), arm.loop, folder, lambda line: None)
+    files = partial(write_model_files, model, processor)
+    train(NextToken(model, rows, PACKING), arm.loop, folder, lambda line: None, files)
     seconds = time.perf_counter() - begun
     figures = {
         "bits": bits(model.eval(), processor, task.held_out),

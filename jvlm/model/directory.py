@@ -1,4 +1,4 @@
-"""Model directories: config.json + model.safetensors + tokenizer files, in the Hugging Face layout.
+"""Model directories: config.json + weights in safetensors + tokenizer files, in the Hugging Face layout.
 
 What a directory holds is said by `model_type` in its config.json, never by its name:
 ``llama`` (a plain transformers directory), ``jvlm`` (tower + projector + language model), ``jvlm_clip``.
@@ -6,13 +6,14 @@ Only safetensors and JSON are read. Every directory carries `hashes.json` and is
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.model import CLIP
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -22,10 +23,11 @@ from jvlm.model import attention
 from jvlm.model.config import ProjectorConfig, VisionConfig
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.processor import Processor
+from jvlm.model.tensors import TensorFolder, plan_files, write_tensors
 from jvlm.model.vision import build_clip, build_tower
 from jvlm.text.tokenizer import Tokenizer
 
-WEIGHTS = "model.safetensors"
+WEIGHTS = "model"  # the stem of their files
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,7 @@ class Loaded:
     processor: Processor
 
 
-def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters by name, tied ones once, detached and contiguous on the CPU."""
-    return {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
-
-
-def load_named_tensors(model: nn.Module, tensors: dict[str, Tensor], where: object) -> None:
+def load_named_tensors(model: nn.Module, tensors: Mapping[str, Tensor], where: object) -> None:
     """Copy `tensors` into the parameters. Raises DataError naming what is missing, unknown or of another shape."""
     parameters = dict(model.named_parameters())
     missing, unknown = parameters.keys() - tensors.keys(), tensors.keys() - parameters.keys()
@@ -69,32 +66,36 @@ def language_config_record(config: LlamaConfig) -> dict[str, Any]:
     return record
 
 
-def save_language_model(folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer) -> None:
-    """Write a directory that transformers loads as `LlamaForCausalLM`."""
+def save_model(folder: Path, model: nn.Module, processor: Processor) -> None:
+    """Write a directory: a Llama as transformers has it, a JvlmModel, or open_clip's CLIP."""
     with new_folder(folder) as new:
-        write_json(new / "config.json", language_config_record(model.config))
-        _write_parts(new, model, Processor(tokenizer))
+        write_model_files(model, processor, new)
+        plan = plan_files(WEIGHTS, {name: p.shape for name, p in model.named_parameters()})
+        write_tensors(new, WEIGHTS, model.named_parameters(), plan)
 
 
-def save_vision_language_model(folder: Path, model: JvlmModel, processor: Processor) -> None:
-    """Write a jvlm directory: one config.json that holds the three parts' configs, one weights file."""
-    with new_folder(folder) as new:
-        config = {
+def write_model_files(model: nn.Module, processor: Processor, folder: Path) -> None:
+    """Everything of a directory but the weights."""
+    write_json(folder / "config.json", _config_record(model, processor))
+    processor.tokenizer.save(folder)
+    if not isinstance(model, CLIP):
+        (folder / "chat_template.jinja").write_text(processor.chat_template(), encoding="utf-8")
+
+
+def _config_record(model: nn.Module, processor: Processor) -> dict[str, Any]:
+    if isinstance(model, LlamaForCausalLM):
+        return language_config_record(model.config)
+    if isinstance(model, JvlmModel):
+        return {
             "model_type": "jvlm",
             "architectures": ["JvlmModel"],
             "language": language_config_record(model.language.config),
             "vision": model.vision_config.model_dump(),
             "projector": model.projector_config.model_dump(),
         }
-        write_json(new / "config.json", config)
-        _write_parts(new, model, processor)
-
-
-def save_clip(folder: Path, model: nn.Module, config: VisionConfig, tokenizer: Tokenizer) -> None:
-    """Write open_clip's CLIP with our tokenizer."""
-    with new_folder(folder) as new:
-        write_json(new / "config.json", {"model_type": "jvlm_clip", "vision": config.model_dump()})
-        _write_parts(new, model, Processor(tokenizer, config))
+    assert isinstance(model, CLIP)
+    assert processor.vision is not None
+    return {"model_type": "jvlm_clip", "vision": processor.vision.model_dump()}
 
 
 def load_directory(folder: Path) -> Loaded:
@@ -107,7 +108,7 @@ def load_directory(folder: Path) -> Loaded:
     kind = config.get("model_type")
     try:
         model, processor = _build(kind, config, tokenizer, folder)
-        load_named_tensors(model, load_file(folder / WEIGHTS), folder / WEIGHTS)
+        load_named_tensors(model, TensorFolder(folder, WEIGHTS), folder)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"cannot be loaded: {error}", where=folder) from None
     return Loaded(kind, model.eval(), processor)
@@ -132,10 +133,3 @@ def _build(kind: str | None, config: dict[str, Any], tokenizer: Tokenizer, folde
 def _llama(record: dict[str, Any]) -> LlamaForCausalLM:
     record = {key: value for key, value in record.items() if key not in ("rope_theta", "torch_dtype", "dtype")}
     return LlamaForCausalLM(LlamaConfig(**record | {"attn_implementation": attention.NAME}))
-
-
-def _write_parts(folder: Path, model: nn.Module, processor: Processor) -> None:
-    save_file(named_tensors(model), folder / WEIGHTS, metadata={"format": "pt"})
-    processor.tokenizer.save(folder)
-    if processor.num_image_tokens or isinstance(model, LlamaForCausalLM):
-        (folder / "chat_template.jinja").write_text(processor.chat_template(), encoding="utf-8")

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from jvlm.errors import UsageError
-from jvlm.model.directory import load_directory, save_language_model
+from jvlm.model.directory import load_directory, save_model
+from jvlm.model.processor import Processor
 
 FORMATS = ("llama",)
 
@@ -22,5 +23,5 @@ def export(source: Path, target: Path, format: str) -> str:
     if loaded.kind not in ("llama", "jvlm"):
         raise UsageError(f"a '{loaded.kind}' model holds no language model", where=source)
     language = loaded.model.language if loaded.kind == "jvlm" else loaded.model
-    save_language_model(target, language, loaded.processor.tokenizer)
+    save_model(target, language, Processor(loaded.processor.tokenizer))
     return f"LlamaForCausalLM with {sum(p.numel() for p in language.parameters()):,} parameters"

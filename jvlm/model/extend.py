@@ -6,7 +6,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from jvlm.errors import DataError
-from jvlm.model.directory import load_directory, save_language_model, save_vision_language_model
+from jvlm.model.directory import load_directory, save_model
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.processor import Processor
 from jvlm.text.tokenizer import Tokenizer
@@ -30,8 +30,5 @@ def extend_model(folder: Path, tokenizer: Tokenizer, out: Path) -> None:
     with torch.no_grad():
         for table in (language.model.embed_tokens.weight, language.lm_head.weight):  # one and the same where tied
             table[old.vocab_size :] = torch.stack([table[ids].mean(0) for ids in spelt])
-    if isinstance(loaded.model, JvlmModel):
-        processor = Processor(tokenizer, loaded.model.vision_config, loaded.model.projector_config)
-        save_vision_language_model(out, loaded.model, processor)
-    else:
-        save_language_model(out, loaded.model, tokenizer)
+    shapes = (loaded.model.vision_config, loaded.model.projector_config) if isinstance(loaded.model, JvlmModel) else ()
+    save_model(out, loaded.model, Processor(tokenizer, *shapes))

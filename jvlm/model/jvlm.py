@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from jvlm.model.config import ProjectorConfig, VisionConfig
+from jvlm.model.processor import PADDING_GREY
 from jvlm.model.projector import Projector
 from jvlm.model.vision import VisionTower
 
@@ -59,7 +62,15 @@ class JvlmModel(nn.Module):
     ) -> Tensor:
         """Hidden states ``[B, T, hidden]`` of packed rows, before the language-model head."""
         features = None if pixels is None else self.image_features(pixels)
-        return hidden_states(self.language, self.embed(input_ids, features), position_ids, doc_lens)
+        embeddings = self.embed(input_ids, features)
+        if pixels is None and self.training and dist.is_initialized():
+            # another process may have pictures: every process uses every part, or sharded weights never meet
+            embeddings = embeddings + 0 * self._features_of_nothing(input_ids.device).sum()
+        return hidden_states(self.language, embeddings, position_ids, doc_lens)
+
+    def _features_of_nothing(self, device: torch.device) -> Tensor:
+        side = self.vision_config.image_size
+        return self.image_features(torch.full((1, 3, side, side), PADDING_GREY, dtype=torch.uint8, device=device))
 
 
 def hidden_states(

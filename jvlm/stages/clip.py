@@ -1,5 +1,6 @@
 """CLIP on the captioned images, measured by retrieval among captions never seen."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from jvlm.eval.retrieval import retrieval_r1, retrieval_within_source
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.config import VisionConfig
-from jvlm.model.directory import Loaded, load_directory, save_clip
+from jvlm.model.directory import Loaded, load_directory, write_model_files
 from jvlm.model.processor import Processor
 from jvlm.model.vision import VisionTower, build_clip
 from jvlm.stages.context import StageContext
@@ -31,8 +32,7 @@ def clip(context: StageContext) -> dict[str, Any]:
     objective = Contrastive(
         model, vision, processor, shards, config.batch_size, context.recipe.seed, context.record_error
     )
-    train(objective, config.loop, context.folder, context.say)
-    save_clip(context.folder / "model", model, vision, tokenizer)
+    train(objective, config.loop, context.folder, context.say, partial(write_model_files, model, processor))
 
     loaded = load_directory(context.folder / "model")
     test = ShardReader(context.shards / "captions_test")

@@ -1,6 +1,7 @@
 """Preference pairs from the model's own answers, judged by the toy world's truth, then DPO."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from jvlm.errors import DataError
 from jvlm.files import read_json, write_json
 from jvlm.images.shards import ShardReader, write_shards
 from jvlm.infer.generate import VisionLanguageModel
-from jvlm.model.directory import load_directory, save_vision_language_model
+from jvlm.model.directory import load_directory, write_model_files
 from jvlm.sample import Message, Sample
 from jvlm.stages.context import StageContext
 from jvlm.train.loop import train
@@ -49,8 +50,8 @@ def prefer(context: StageContext) -> dict[str, Any]:
         context.recipe.seed,
         {"tower.": config.tower_rate},
     )
-    last = train(objective, config.loop, context.folder, context.say)
-    save_vision_language_model(context.folder / "model", model, processor)
+    files = partial(write_model_files, model, processor)
+    last = train(objective, config.loop, context.folder, context.say, files)
     return {"pairs": len(pairs), "loss": last["loss"]}
 
 

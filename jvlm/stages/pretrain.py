@@ -1,5 +1,6 @@
 """Pretraining of the language model, measured against a character n-gram on text never seen."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from jvlm.errors import DataError
 from jvlm.eval.ngram import KneserNey
 from jvlm.eval.statistics import ratio_bootstrap
 from jvlm.infer.likelihood import bits, outcomes
-from jvlm.model.directory import load_directory, save_language_model
+from jvlm.model.directory import load_directory, write_model_files
 from jvlm.model.language import build_language_model
 from jvlm.model.processor import Processor
 from jvlm.stages.context import StageContext
@@ -33,8 +34,8 @@ def pretrain(context: StageContext) -> dict[str, Any]:
     tokens = int(shards.lengths.sum())
     context.say(f"{shards.num_documents:,} documents, {tokens:,} tokens")
     rows = text_curriculum(config.phases, config.packing, config.loop.steps, shards, processor, context.recipe.seed)
-    train(NextToken(model, rows, config.packing), config.loop, context.folder, context.say)
-    save_language_model(context.folder / "model", model, tokenizer)
+    objective = NextToken(model, rows, config.packing)
+    train(objective, config.loop, context.folder, context.say, partial(write_model_files, model, processor))
 
     held_out = [d.text for d in read_corpus(corpus / "held_out.jsonl") if is_japanese(d.text)]
     if not held_out:

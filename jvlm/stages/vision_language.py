@@ -1,14 +1,16 @@
 """The stages that train the vision-language model: align, instruct and medical are phases over mixtures."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from jvlm.files import repeat_folder
 from jvlm.images.shards import ShardReader
 from jvlm.infer.likelihood import bits_per_character
-from jvlm.model.directory import load_directory, save_vision_language_model
+from jvlm.model.directory import load_directory, write_model_files
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.processor import Processor
 from jvlm.model.vision import VisionTower
@@ -52,8 +54,7 @@ def _fit_projector(context: StageContext, model: JvlmModel, processor: Processor
 
 def instruct(context: StageContext) -> dict[str, Any]:
     """Captions until the model sees, then image conversations."""
-    loaded = load_directory(context.run / "align" / "model")
-    return _phases(context, loaded.model, loaded.processor)
+    return _phases(context, context.run / "align" / "model")
 
 
 def medical(context: StageContext) -> dict[str, Any]:
@@ -61,12 +62,11 @@ def medical(context: StageContext) -> dict[str, Any]:
     config = context.config
     before = "prefer" if context.recipe.stages.prefer is not None else "instruct"
     loaded = load_directory(context.run / before / "model")
-    model, processor = loaded.model, loaded.processor
     texts = _first(context.data / "text" / "medical.jsonl", MEASURED_CHARACTERS)
-    figures: dict[str, Any] = {"bpc_medical_before": bits_per_character(model.language, processor, texts)}
-    figures |= _phases(context, model, processor)
+    figures: dict[str, Any] = {"bpc_medical_before": bits_per_character(loaded.model.language, loaded.processor, texts)}
+    figures |= _phases(context, context.run / before / "model")
     pretrained = load_directory(context.folder / next(iter(config.folders)) / "model").model.language
-    figures["bpc_medical_after"] = bits_per_character(pretrained, processor, texts)
+    figures["bpc_medical_after"] = bits_per_character(pretrained, loaded.processor, texts)
     return figures
 
 
@@ -80,12 +80,14 @@ def _first(path: Path, characters: int) -> list[str]:
     return texts
 
 
-def _phases(context: StageContext, model: JvlmModel, processor: Processor) -> dict[str, Any]:
-    """The stage's phases, one after the other; returns the figures of each by its folder."""
+def _phases(context: StageContext, source: Path) -> dict[str, Any]:
+    """The stage's phases, one after the other, from the model `source`; returns the figures of each by its folder."""
     figures: dict[str, Any] = {}
     for name, phase in context.config.folders.items():
-        figures[name] = _phase(context, phase, model, processor, context.folder / name)
-    save_vision_language_model(context.folder / "model", model, processor)
+        loaded = load_directory(source)
+        figures[name] = _phase(context, phase, loaded.model, loaded.processor, context.folder / name)
+        source = context.folder / name / "model"
+    repeat_folder(source, context.folder / "model")
     return figures
 
 
@@ -99,8 +101,7 @@ def _phase(context: StageContext, phase: Phase, model: JvlmModel, processor: Pro
     train_only(model, phase.train)
     rows = PackedRows(mixture, phase.packing.row_length, context.recipe.seed, processor.pad)
     objective = NextToken(model, rows, phase.packing, {"tower.": phase.tower_rate})
-    last = train(objective, phase.loop, folder, context.say)
-    save_vision_language_model(folder / "model", model, processor)
+    last = train(objective, phase.loop, folder, context.say, partial(write_model_files, model, processor))
     return {"loss": last["loss"], "samples": dict(zip(names, mixture.counts, strict=True))}
 
 

@@ -1,52 +1,112 @@
-"""Checkpoints: parameters and optimizer state by parameter name in safetensors, the rest JSON.
+"""Checkpoints: one format for every engine, ZeRO stage and number of processes.
 
-A checkpoint is written aside, synced, hashed and renamed; a reader verifies it and falls back to the last good
-one, saying so. A checkpoint of another run (its fingerprint differs) is refused, never continued by mistake.
+Parameters and optimizer state by parameter name in safetensors, the rest JSON; every checkpoint is a model directory
+as well. It is written aside, synced, hashed and renamed; a reader verifies it and falls back to the last good one,
+saying so. A checkpoint of another run (its fingerprint differs) is refused, never continued by mistake.
 """
 
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from jvlm.errors import DataError
+from jvlm.errors import DataError, UsageError
 from jvlm.files import new_folder, read_json, verify_folder, write_json
+from jvlm.model.directory import WEIGHTS
+from jvlm.model.tensors import TensorFolder, plan_files, write_tensors
+from jvlm.train.config import LoopConfig, Resume
+from jvlm.train.engine import Engine
+from jvlm.train.world import World
 
+OPTIMIZER = "optimizer"
 _NAME = re.compile(r"step-(\d{8})")
 
 
 @dataclass(frozen=True)
-class TrainState:
-    """What training needs to go on: `step` steps are done."""
+class Progress:
+    """How far a training is; with the data's seed it says which samples come next."""
 
     step: int
-    parameters: dict[str, Tensor]
-    optimizer: dict[str, Tensor]  # "exp_avg.NAME", "exp_avg_sq.NAME", "step.NAME"
+    """Steps that are done."""
     fingerprint: str
+    """Of the data, their order and the settings."""
+    left_out: tuple[tuple[int, int], ...] = ()
+    """Steps (from, to before) that were taken back because the last of them was not finite, and were then left out."""
 
 
-def save_checkpoint(folder: Path, state: TrainState, keep: int) -> Path:
-    """Commit `state` as ``folder/step-XXXXXXXX`` and drop all but the last `keep` checkpoints."""
-    path = folder / f"step-{state.step:08d}"
-    with new_folder(path) as new:
-        save_file(state.parameters, new / "model.safetensors")
-        save_file(state.optimizer, new / "optimizer.safetensors")
-        write_json(new / "state.json", {"step": state.step, "fingerprint": state.fingerprint})
-    for old in _checkpoints(folder)[:-keep]:
-        shutil.rmtree(old)
-    return path
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that verified. Tensors are read from the disk when they are asked for."""
+
+    path: Path
+    progress: Progress
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        return TensorFolder(self.path, WEIGHTS)
+
+    @property
+    def optimizer(self) -> Mapping[str, Tensor]:
+        """``exp_avg.NAME``, ``exp_avg_sq.NAME``, ``step.NAME``, ``momentum.NAME``."""
+        return TensorFolder(self.path, OPTIMIZER)
 
 
-def load_last_checkpoint(folder: Path, fingerprint: str, say: Callable[[str], None]) -> TrainState | None:
-    """The newest checkpoint that verifies, or None when there is none at all.
+def save_checkpoint(
+    folder: Path,
+    progress: Progress,
+    engine: Engine,
+    config: LoopConfig,
+    world: World,
+    write_model_files: Callable[[Path], None],
+) -> None:
+    """Commit ``folder/step-XXXXXXXX`` and drop the checkpoints that `config` does not keep. Every process calls it.
 
-    Raises DataError when checkpoints exist and none is good, or when the newest good one is of another run.
+    Sharded state is gathered tensor by tensor, so every process walks through all of it and the first one writes.
     """
+    weights, optimizer = engine.parameter_shapes(), engine.state_shapes()
+    if not world.is_first:
+        for _ in (*engine.parameters(), *engine.state()):
+            pass
+        return
+    with new_folder(folder / f"step-{progress.step:08d}") as new:
+        write_model_files(new)
+        write_tensors(new, WEIGHTS, engine.parameters(), plan_files(WEIGHTS, weights))
+        write_tensors(new, OPTIMIZER, engine.state(), plan_files(OPTIMIZER, optimizer))
+        write_json(new / "state.json", asdict(progress))
+    for old in _checkpoints(folder)[: -config.keep]:
+        if not config.keep_every or _step(old) % config.keep_every:
+            shutil.rmtree(old)
+
+
+def find_checkpoint(
+    folder: Path, fingerprint: str, resume: Resume, say: Callable[[str], None], world: World
+) -> Checkpoint | None:
+    """The newest checkpoint that verifies, the same on every process, or None when there is none at all.
+
+    Raises DataError when checkpoints exist and none is good, or when the newest good one is of another run;
+    UsageError when `resume` forbids to go on, or demands it and there is nothing to go on from.
+    """
+    found: Checkpoint | Exception | None = None
+    if world.is_first:
+        try:
+            found = _last_good(folder, fingerprint, resume, say)
+        except (DataError, UsageError) as error:
+            found = error
+    found = world.from_first(found)
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _last_good(folder: Path, fingerprint: str, resume: Resume, say: Callable[[str], None]) -> Checkpoint | None:
     paths = _checkpoints(folder)
+    if paths and resume == "never":
+        raise UsageError("resume: never, but checkpoints are there", where=folder, fix="name another folder")
+    if not paths and resume == "must":
+        raise UsageError("resume: must, but there is no checkpoint", where=folder, fix="check the run's name")
     for path in reversed(paths):
         try:
             verify_folder(path)
@@ -54,15 +114,14 @@ def load_last_checkpoint(folder: Path, fingerprint: str, say: Callable[[str], No
             say(f"checkpoint {path.name} is damaged ({error}); falling back to the one before")
             continue
         state = read_json(path / "state.json")
-        if state["fingerprint"] != fingerprint:
+        progress = Progress(state["step"], state["fingerprint"], tuple((a, b) for a, b in state["left_out"]))
+        if progress.fingerprint != fingerprint:
             raise DataError(
                 "the checkpoint belongs to another config, model or data set",
                 where=path,
                 fix="remove the stage's folder to start it afresh",
             )
-        return TrainState(
-            state["step"], load_file(path / "model.safetensors"), load_file(path / "optimizer.safetensors"), fingerprint
-        )
+        return Checkpoint(path, progress)
     if paths:
         raise DataError("no checkpoint is whole", where=folder, fix="remove the stage's folder to start it afresh")
     return None
@@ -72,3 +131,7 @@ def _checkpoints(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))

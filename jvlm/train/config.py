@@ -1,5 +1,7 @@
 """Settings of the training loop, shared by every stage."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from jvlm.config import Config
@@ -31,6 +33,21 @@ class OptimizerConfig(Config):
     """Share of the steps over which `wsd` decays."""
 
 
+Resume = Literal["auto", "never", "must"]
+
+
+class EngineConfig(Config):
+    """What computes the steps. A checkpoint of any engine is continued by any other."""
+
+    zero: int | None = Field(None, ge=0, le=3)
+    """DeepSpeed's ZeRO stage: what is sharded over processes, from 1 (optimizer state) to 3 (weights too). Plain torch
+    when left out. ZeRO shards matrices by rows, so it goes with `muon: false`."""
+    offload: bool = False
+    """ZeRO keeps optimizer state in main memory, not on the GPU."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of matrix products (autocast); weights, sums of gradients and optimizer state are always float32."""
+
+
 class LoopConfig(Config):
     """Length of a stage, its checkpoints and its optimizer."""
 
@@ -42,6 +59,18 @@ class LoopConfig(Config):
     """Steps between checkpoints; the last step is always saved."""
     keep: int = Field(2, ge=1)
     """Checkpoints kept."""
+    keep_every: int | None = Field(None, ge=1)
+    """Checkpoints of every so many steps are kept for ever, to evaluate or to branch from."""
+    resume: Resume = "auto"
+    """`auto`: go on from the last good checkpoint when there is one; `must`: an error when there is none; `never`: an
+    error when there is one."""
+    time_limit: float | None = Field(None, gt=0)
+    """Minutes after which the training is saved and ends, to be gone on with later."""
+    go_back: int = Field(0, ge=0)
+    """How often a loss or a gradient that is not finite is answered by going back to the last checkpoint and leaving
+    out the steps since; once more and the training ends."""
+    engine: EngineConfig = EngineConfig()
+    """Plain torch or DeepSpeed, and the precision."""
     log_every: int = Field(10, ge=1)
     """Steps between lines of metrics.jsonl."""
 
@@ -54,7 +83,7 @@ class PackingConfig(Config):
     rows: int = Field(4, ge=1)
     """Rows in a global batch."""
     accumulation: int = Field(1, ge=1)
-    """Micro-batches a global batch is computed in; the result is the same, the memory smaller."""
+    """Micro-batches a global batch is computed in, over all processes; the result is the same, the memory smaller."""
 
 
 class TextPhase(Config):

@@ -1,77 +1,175 @@
-"""The engine: backward, gradient clipping, optimizer step and state by parameter name.
+"""The engine: loss, backward, gradient clipping, optimizer step, and all state by parameter name.
 
-This is the plain one, for one process. Its five calls are what a distributed engine has to offer.
+This is the plain one. `jvlm.train.deepspeed_engine` has the same calls; state written by either is read by both.
 """
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+import torch.distributed as dist
+from torch import Size, Tensor, nn
 
-from jvlm.train.config import OptimizerConfig
+from jvlm.model.directory import load_named_tensors
+from jvlm.train.config import LoopConfig, OptimizerConfig
 from jvlm.train.muon import Muon
+from jvlm.train.world import World
 
 _MATRICES = re.compile(r"(^|\.)layers\.\d+\.|^projector\.(hidden|output)\.")  # decoder blocks and the projector's
 
 
-class TorchEngine:
-    """Muon for the matrices of decoder blocks and of the projector, AdamW for everything else, on one process.
+class Engine(Protocol):
+    """What the loop asks of an engine. With several processes each calls everything, in the same order."""
 
-    Parameters with `requires_grad` are trained; norms, biases and embeddings are not decayed.
+    trained: dict[str, nn.Parameter]
+
+    def loss_sum(self, batch: Any) -> Tensor: ...
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Add the gradients of `loss`; `last` of this step's. Summed over processes, not averaged."""
+        ...
+
+    def step(self, rate_factor: float) -> float:
+        """Clip the gradients, update the weights, clear the gradients; returns the norm before clipping.
+
+        When the norm is not finite no weight is changed.
+        """
+        ...
+
+    def parameter_shapes(self) -> dict[str, Size]: ...
+    def state_shapes(self) -> dict[str, Size]: ...
+    def parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """All weights, whole, tied ones once; trained or not."""
+        ...
+
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        """Optimizer state: ``exp_avg.NAME``, ``exp_avg_sq.NAME``, ``step.NAME``, ``momentum.NAME``."""
+        ...
+
+    def load(self, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], where: object) -> None: ...
+    def clear_state(self) -> None:
+        """Optimizer state as before the first step."""
+        ...
+
+
+class Forward(nn.Module):
+    """An objective's loss as a module, for engines that wrap modules. Weights of `objective.model` keep their names."""
+
+    def __init__(self, objective: Any, precision: str, device: torch.device) -> None:
+        super().__init__()
+        self.trained_model = objective.model.to(device)
+        self.objective = objective
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+    def forward(self, batch: Any) -> Tensor:
+        with self.autocast:
+            loss: Tensor = self.objective.loss_sum(batch)
+        return loss
+
+
+def named_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters of a module, by the names they have in the objective's model."""
+    return {name.removeprefix("trained_model."): p for name, p in module.named_parameters()}
+
+
+def parameter_groups(
+    trained: Mapping[str, nn.Parameter], config: OptimizerConfig, rate_scale: Mapping[str, float]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Groups for Muon, the matrices of decoder blocks and of the projector, and for AdamW, the rest.
+
+    Norms, biases and embeddings are not decayed; `rate_scale` holds learning-rate factors by prefix of the name.
     """
+    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
+    for name, parameter in trained.items():
+        muon = config.muon and parameter.ndim == 2 and _MATRICES.search(name) is not None
+        decay = config.weight_decay if parameter.ndim >= 2 and "embed" not in name else 0.0
+        scale = next((s for prefix, s in rate_scale.items() if name.startswith(prefix)), 1.0)
+        groups.setdefault((muon, decay, scale), []).append(parameter)
+    for_muon, for_adamw = (
+        [{"params": ps, "weight_decay": d, "scale": s} for (muon, d, s), ps in groups.items() if muon is wanted]
+        for wanted in (True, False)
+    )
+    return for_muon, for_adamw
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig, rate_scale: dict[str, float]) -> None:
-        self.model, self.config = model, config
-        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
-        for name, parameter in self.named.items():
-            muon = config.muon and parameter.ndim == 2 and _MATRICES.search(name) is not None
-            decay = config.weight_decay if parameter.ndim >= 2 and "embed" not in name else 0.0
-            scale = next((s for prefix, s in rate_scale.items() if name.startswith(prefix)), 1.0)
-            groups.setdefault((muon, decay, scale), []).append(parameter)
-        for_muon, for_adamw = (
-            [{"params": ps, "weight_decay": d, "scale": s} for (muon, d, s), ps in groups.items() if muon is wanted]
-            for wanted in (True, False)
-        )
-        rate = config.learning_rate
+
+class TorchEngine:
+    """Plain torch. Several processes each hold everything and sum their gradients."""
+
+    def __init__(self, module: nn.Module, config: LoopConfig, rate_scale: Mapping[str, float], world: World) -> None:
+        self.module, self.config, self.world = module, config.optimizer, world
+        self.trained = {name: p for name, p in named_parameters(module).items() if p.requires_grad}
+        for_muon, for_adamw = parameter_groups(self.trained, self.config, rate_scale)
+        rate, betas, eps = self.config.learning_rate, self.config.betas, self.config.eps
         self.optimizers: list[torch.optim.Optimizer] = []
         if for_adamw:
-            self.optimizers.append(
-                torch.optim.AdamW(for_adamw, lr=rate, betas=config.betas, eps=config.eps, fused=True)
-            )
+            self.optimizers.append(torch.optim.AdamW(for_adamw, lr=rate, betas=betas, eps=eps, fused=True))
         if for_muon:
             self.optimizers.append(Muon(for_muon, lr=rate))
 
-    def backward(self, loss: Tensor) -> None:
+    def loss_sum(self, batch: Any) -> Tensor:
+        loss: Tensor = self.module(batch)
+        return loss
+
+    def backward(self, loss: Tensor, last: bool) -> None:
         loss.backward()
 
-    def clip_gradients(self) -> float:
-        """Scale the gradients down to the largest norm allowed; returns their norm before, finite or not."""
-        return float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.config.clip))
-
-    def step(self, rate_factor: float) -> None:
-        """Update the weights and clear the gradients."""
+    def step(self, rate_factor: float) -> float:
+        self._sum_gradients()
+        norm = float(nn.utils.clip_grad_norm_(self.trained.values(), self.config.clip))
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * rate_factor * group["scale"]
-            optimizer.step()
+            if math.isfinite(norm):
+                set_rates(optimizer, self.config.learning_rate * rate_factor)
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        return norm
 
-    def state(self) -> dict[str, Tensor]:
-        """Optimizer state as ``{"exp_avg.NAME": …, "exp_avg_sq.NAME": …, "step.NAME": …, "momentum.NAME": …}``."""
-        return {
-            f"{key}.{name}": value.detach().clone().contiguous()
-            for name, state in self._states()
-            for key, value in state.items()
-        }
+    def _sum_gradients(self) -> None:
+        """A part of the model that no process used has no gradient, as on one process: it is not even decayed."""
+        if self.world.size == 1:
+            return
+        used = self.world.sum([parameter.grad is not None for parameter in self.trained.values()])
+        gradients = []
+        for parameter, by in zip(self.trained.values(), used, strict=True):
+            if by and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is not None:
+                gradients.append(parameter.grad)
+        for work in [dist.all_reduce(gradient, async_op=True) for gradient in gradients]:
+            work.wait()
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def parameter_shapes(self) -> dict[str, Size]:
+        return {name: p.shape for name, p in self.parameters()}
+
+    def state_shapes(self) -> dict[str, Size]:
+        return {name: value.shape for name, value in self.state()}
+
+    def parameters(self) -> Iterator[tuple[str, Tensor]]:
+        yield from named_parameters(self.module).items()
+
+    def state(self) -> Iterator[tuple[str, Tensor]]:
+        for name, state in self._states():
+            for key, value in state.items():
+                yield f"{key}.{name}", value
+
+    def load(self, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], where: object) -> None:
+        load_named_tensors(self.module.trained_model, parameters, where)  # type: ignore[arg-type]
         states = dict(self._states())
         for key, value in state.items():
             kind, name = key.split(".", 1)
-            states[name][kind] = value.clone()
+            device = None if kind == "step" else self.trained[name].device
+            states[name][kind] = value.to(device, copy=True)
+
+    def clear_state(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
 
     def _states(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         owners = {p: o for o in self.optimizers for group in o.param_groups for p in group["params"]}
-        return ((name, owners[parameter].state[parameter]) for name, parameter in self.named.items())
+        return ((name, owners[parameter].state[parameter]) for name, parameter in self.trained.items())
+
+
+def set_rates(optimizer: Any, rate: float) -> None:
+    """Set the learning rate of every group, times the group's own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]

@@ -1,14 +1,13 @@
 """The one training loop.
 
 An objective hands out micro-batches for a step and turns each into a sum of losses; the loop divides by the
-weight of the *global* batch (all micro-batches), so that a token counts the same however the batch was split.
+weight of the *global* batch (all micro-batches of all processes), so that a token counts the same however the batch
+was split.
 """
 
 import hashlib
 import json
 import math
-import resource
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,17 +15,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from jvlm.errors import JvlmError
-from jvlm.files import append_json_line, read_json_lines, write_text
-from jvlm.model.directory import load_named_tensors, named_tensors
-from jvlm.train.checkpoint import TrainState, load_last_checkpoint, save_checkpoint
+from jvlm.errors import JvlmError, Stopped
+from jvlm.files import append_json_line, repeat_folder
+from jvlm.train.checkpoint import OPTIMIZER, Progress, find_checkpoint, save_checkpoint
 from jvlm.train.config import LoopConfig
-from jvlm.train.engine import TorchEngine
+from jvlm.train.engine import Engine, Forward, TorchEngine
+from jvlm.train.monitor import Metrics, StopSign
 from jvlm.train.schedule import learning_rate_factor
+from jvlm.train.world import World, join_world, to_device
 
 
 class Batch(Protocol):
-    """What one forward takes."""
+    """What one forward takes: a dataclass of tensors."""
 
     @property
     def weight(self) -> int: ...
@@ -43,8 +43,8 @@ class Objective(Protocol):
     rate_scale: dict[str, float]
     """Learning-rate factors by prefix of the parameter name."""
 
-    def micro_batches(self, step: int) -> list[Any]:
-        """The global batch of `step`, in pieces: a pure function of the step."""
+    def micro_batches(self, step: int, world: World) -> list[Any]:
+        """This process's part of the global batch of `step`, in pieces, as many on every process: a pure function."""
         ...
 
     def loss_sum(self, batch: Any) -> Tensor:
@@ -56,119 +56,144 @@ class Objective(Protocol):
         ...
 
 
-def train(objective: Objective, config: LoopConfig, folder: Path, say: Callable[[str], None]) -> dict[str, float]:
-    """Run or continue a stage in `folder` (metrics.jsonl, checkpoints/); returns the last metrics.
+def train(
+    objective: Objective,
+    config: LoopConfig,
+    folder: Path,
+    say: Callable[[str], None],
+    write_model_files: Callable[[Path], None],
+) -> dict[str, float]:
+    """Run or continue a stage in `folder` (metrics.jsonl, checkpoints/, model/); returns the last metrics.
 
-    Raises JvlmError when the loss or the gradient is not finite, after writing the batch's sample ids down.
+    What was learned is ``folder/model``; `write_model_files` puts everything but the weights into such a directory.
+    Under ``torchrun`` every process calls this. Raises JvlmError when the loss or the gradient is not finite, after
+    writing the batch's sample ids down; Stopped, after a checkpoint, on SIGTERM or when the time limit is over.
     """
-    model = objective.model.train()
-    engine = TorchEngine(model, config.optimizer, objective.rate_scale)
-    fingerprint = _fingerprint(objective, engine, config)
-    start = _resume(model, engine, folder, fingerprint, say)
-    trained = sum(p.numel() for p in engine.named.values())
-    say(f"{trained:,} of {sum(p.numel() for p in model.parameters()):,} parameters trained, {config.optimizer!r}")
-    log = _Log(folder / "metrics.jsonl", start, config.log_every, objective.unit)
-    for step in range(start, config.steps):
-        log.begin()
-        batches = objective.micro_batches(step)
-        log.data_ready()
-        # a batch whose every image failed to decode has no target: it moves nothing, and is not 0 / 0
-        weight = max(1, sum(batch.weight for batch in batches))
-        loss = 0.0
-        for batch in batches:
-            share = objective.loss_sum(batch) / weight
-            engine.backward(share)
-            loss += float(share.detach())
-        optimizer = config.optimizer
-        factor = learning_rate_factor(
-            step, config.steps, optimizer.warmup, optimizer.schedule, optimizer.final, optimizer.decay
-        )
-        norm = engine.clip_gradients()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            _stop_not_finite(folder, step, loss, norm, batches)
-        engine.step(factor)
-        done = step + 1
-        log.write(done, config.steps, loss, norm, factor * optimizer.learning_rate, weight, say)
-        if done % config.checkpoint_every == 0 or done == config.steps:
-            state = TrainState(done, named_tensors(model), engine.state(), fingerprint)
-            save_checkpoint(folder / "checkpoints", state, config.keep)
-    return log.last
+    with StopSign(config.time_limit) as stop:
+        return _Training(objective, config, folder, say, write_model_files).run(stop)
 
 
-def _resume(model: nn.Module, engine: TorchEngine, folder: Path, fingerprint: str, say: Callable[[str], None]) -> int:
-    state = load_last_checkpoint(folder / "checkpoints", fingerprint, say)
-    if state is None:
-        return 0
-    load_named_tensors(model, state.parameters, folder / "checkpoints")
-    engine.load_state(state.optimizer)
-    say(f"continuing from step {state.step}")
-    return state.step
-
-
-def _fingerprint(objective: Objective, engine: TorchEngine, config: LoopConfig) -> str:
-    # how often a checkpoint is written or a line is logged does not change what is computed
-    settings = config.model_dump(exclude={"checkpoint_every", "keep", "log_every"})
-    parts = [objective.fingerprint(), objective.rate_scale, sorted(engine.named), settings]
-    text = json.dumps(parts, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _stop_not_finite(folder: Path, step: int, loss: float, norm: float, batches: list[Any]) -> None:
-    ids = [sample_id for batch in batches for sample_id in batch.sample_ids]
-    append_json_line(folder / "not_finite.jsonl", {"step": step, "loss": str(loss), "grad_norm": str(norm), "ids": ids})
-    raise JvlmError(
-        f"loss {loss} or gradient norm {norm} is not finite at step {step}; no weight was changed by it",
-        where=folder / "not_finite.jsonl",
-        fix="look at the samples listed there, or lower the learning rate; the last checkpoint is kept",
-    )
-
-
-class _Log:
-    """metrics.jsonl: lines of steps that a restart will compute again are dropped first."""
-
-    def __init__(self, path: Path, start: int, every: int, unit: str) -> None:
-        self.path, self.every, self.unit = path, every, unit
-        kept = [record for record in read_json_lines(path) if record["step"] <= start]
-        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
-        self.last: dict[str, float] = kept[-1] if kept else {}
-        self._reset()
-
-    def _reset(self) -> None:
-        self.seconds = self.data_seconds = 0.0
-        self.weight, self.losses = 0, 0.0
-
-    def begin(self) -> None:
-        self.started = time.perf_counter()
-
-    def data_ready(self) -> None:
-        self.data_seconds += time.perf_counter() - self.started
-
-    def write(
-        self, step: int, steps: int, loss: float, norm: float, rate: float, weight: int, say: Callable[[str], None]
+class _Training:
+    def __init__(
+        self,
+        objective: Objective,
+        config: LoopConfig,
+        folder: Path,
+        say: Callable[[str], None],
+        write_model_files: Callable[[Path], None],
     ) -> None:
-        self.seconds += time.perf_counter() - self.started
-        self.weight += weight
-        self.losses += loss * weight
-        if step % self.every and step != steps:
-            return
-        record = {
-            "step": step,
-            "loss": self.losses / self.weight,
-            "grad_norm": norm,
-            "lr": rate,
-            self.unit: self.weight,
-            f"{self.unit}_per_s": self.weight / self.seconds,
-            "seconds": self.seconds,
-            "data_seconds": self.data_seconds,
-            "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        }
-        append_json_line(self.path, record)
-        speed = record[f"{self.unit}_per_s"]
-        say(f"step {step}/{steps} loss {record['loss']:.4f} norm {norm:.2f} {speed:.0f} {self.unit}/s")
-        self.last = record
-        self._reset()
+        self.objective, self.config, self.folder, self.write_model_files = objective, config, folder, write_model_files
+        self.world = join_world()
+        self.say = say if self.world.is_first else lambda text: None
+        objective.model.train()
+        trained = sorted(name for name, p in objective.model.named_parameters() if p.requires_grad)
+        self.fingerprint = _fingerprint(objective, trained, config)
+        self.checkpoints = folder / "checkpoints"
+
+    def run(self, stop: StopSign) -> dict[str, float]:
+        config, world = self.config, self.world
+        found = find_checkpoint(self.checkpoints, self.fingerprint, config.resume, self.say, world)
+        progress = found.progress if found else Progress(0, self.fingerprint)
+        if found:
+            self.say(f"continuing from step {progress.step}")
+        path = self.folder / "metrics.jsonl" if world.is_first else None
+        metrics = Metrics(path, progress.step, config.log_every, self.objective.unit, self.say)
+        if progress.step < config.steps:
+            self.engine = self._make_engine()
+            if found:
+                self.engine.load(found.parameters, found.optimizer, found.path)
+        step, left_out = progress.step, progress.left_out
+        while step < config.steps:
+            metrics.begin()
+            batches = [to_device(batch, world.device) for batch in self.objective.micro_batches(step, world)]
+            metrics.data_ready()
+            # a batch whose every image failed to decode has no target: it moves nothing, and is not 0 / 0
+            weight = max(1, world.sum([sum(batch.weight for batch in batches)])[0])
+            loss = torch.zeros((), device=world.device)
+            for number, batch in enumerate(batches, 1):
+                share = self.engine.loss_sum(batch) / weight
+                loss += share.detach()
+                self.engine.backward(share, last=number == len(batches))
+            mean, stops = world.sum([float(loss), stop.reason is not None])
+            optimizer = config.optimizer
+            factor = learning_rate_factor(
+                step, config.steps, optimizer.warmup, optimizer.schedule, optimizer.final, optimizer.decay
+            )
+            # at a rate of zero the gradients are cleared and no weight is changed
+            norm = self.engine.step(factor if math.isfinite(mean) else 0.0)
+            if not (math.isfinite(mean) and math.isfinite(norm)):
+                left_out = self._go_back(step, mean, norm, batches, left_out)
+                step += 1
+                continue
+            step += 1
+            metrics.step_done(step, config.steps, mean, norm, factor * optimizer.learning_rate, weight)
+            if step % config.checkpoint_every == 0 or step == config.steps or stops:
+                progress = Progress(step, self.fingerprint, left_out)
+                save_checkpoint(self.checkpoints, progress, self.engine, config, world, self.write_model_files)
+            if stops and step < config.steps:
+                reason = next(found for found in world.gather(stop.reason) if found)
+                fix = "the same command goes on from there"
+                raise Stopped(f"ended by {reason} after step {step}, which is saved", where=self.folder, fix=fix)
+        if world.is_first:
+            last_checkpoint = self.checkpoints / f"step-{config.steps:08d}"
+            repeat_folder(last_checkpoint, self.folder / "model", leave_out=(OPTIMIZER, "state.json"))
+        last: dict[str, float] = world.from_first(metrics.last)  # nobody reads the model before it is there
+        return last
+
+    def _make_engine(self) -> Engine:
+        config, world = self.config, self.world
+        module = Forward(self.objective, config.engine.precision, world.device)
+        if config.engine.zero is None:
+            engine: Engine = TorchEngine(module, config, self.objective.rate_scale, world)
+        else:
+            from jvlm.train.deepspeed_engine import DeepSpeedEngine
+
+            engine = DeepSpeedEngine(module, config, self.objective.rate_scale, world)
+        shapes = engine.parameter_shapes()
+        trained, total = (sum(shapes[name].numel() for name in names) for names in (engine.trained, shapes))
+        self.say(f"{trained:,} of {total:,} parameters trained, {config.optimizer!r}, {config.engine!r}")
+        self._dry_step(engine)
+        return engine
+
+    def _dry_step(self, engine: Engine) -> None:
+        """A step at a rate of zero: what does not fit into memory fails now, and optimizer state comes to be."""
+        batch = to_device(self.objective.micro_batches(0, self.world)[0], self.world.device)
+        try:
+            engine.backward(engine.loss_sum(batch) / max(1, batch.weight), last=True)
+            engine.step(0.0)
+        except torch.OutOfMemoryError as error:
+            fix = "lower rows or row_length, or raise accumulation"
+            raise JvlmError(f"a step does not fit into memory: {error}", where=self.folder, fix=fix) from None
+        engine.clear_state()
+
+    def _go_back(
+        self, step: int, loss: float, norm: float, batches: list[Any], left_out: tuple[tuple[int, int], ...]
+    ) -> tuple[tuple[int, int], ...]:
+        """Restore the last checkpoint; returns the steps left out then. Raises JvlmError when it may not be done."""
+        ids = [
+            sample_id
+            for own in self.world.gather([sample_id for batch in batches for sample_id in batch.sample_ids])
+            for sample_id in own
+        ]
+        record = self.folder / "not_finite.jsonl"
+        if self.world.is_first:
+            append_json_line(record, {"step": step, "loss": str(loss), "grad_norm": str(norm), "ids": ids})
+        found = find_checkpoint(self.checkpoints, self.fingerprint, "auto", self.say, self.world)
+        if found is None or len(left_out) >= self.config.go_back:
+            raise JvlmError(
+                f"loss {loss} or gradient norm {norm} is not finite at step {step}; no weight was changed by it",
+                where=record,
+                fix="look at the samples listed there, or lower the learning rate; the last checkpoint is kept",
+            )
+        self.engine.load(found.parameters, found.optimizer, found.path)
+        begin = found.progress.step
+        self.say(f"not finite at step {step}: back to step {begin}; steps {begin} to {step} are left out")
+        return (*left_out, (begin, step + 1))
 
 
-def set_threads(threads: int) -> None:
-    """Fix the number of threads: on a CPU results are bit-identical only for the same number."""
-    torch.set_num_threads(threads)
+def _fingerprint(objective: Objective, trained: list[str], config: LoopConfig) -> str:
+    # how often a checkpoint is written or a line is logged, and on how many processes, does not change what is computed
+    precision = config.engine.precision
+    parts = [objective.fingerprint(), objective.rate_scale, trained, config.steps, config.optimizer.model_dump()]
+    text = json.dumps([*parts, precision], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

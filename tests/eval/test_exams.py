@@ -151,9 +151,9 @@ def test_the_shipped_marks_are_read():
 def test_the_command_prints_the_table_and_tells_of_questions_not_asked(
     folder, tmp_path, tokenizer, processor, monkeypatch, capsys
 ):
-    from jvlm.model.directory import save_vision_language_model
+    from jvlm.model.directory import save_model
 
-    save_vision_language_model(tmp_path / "run" / "model", make_model(tokenizer), processor)
+    save_model(tmp_path / "run" / "model", make_model(tokenizer), processor)
     shutil.copytree(folder, tmp_path / "run" / "data" / "exam" / "made")
 
     def run(*arguments):

@@ -10,7 +10,8 @@ import jvlm
 from jvlm.errors import DataError
 from jvlm.images.load import load_image
 from jvlm.infer.generate import VisionLanguageModel, load_model
-from jvlm.model.directory import save_language_model, save_vision_language_model
+from jvlm.model.directory import save_model
+from jvlm.model.processor import Processor
 from jvlm.sample import ImageRef
 
 
@@ -184,14 +185,14 @@ def test_likelihoods_add_up_to_one(engine, prompts):
 
 def test_chat_and_loading_a_directory(tokenizer, processor, tmp_path):
     model = make_model(tokenizer)
-    save_vision_language_model(tmp_path / "model", model, processor)
+    save_model(tmp_path / "model", model, processor)
     (tmp_path / "image.png").write_bytes(encoded_image(1))
     loaded = jvlm.load(tmp_path / "model")
     expected = VisionLanguageModel(model, processor).generate([ask("x", "色は。", [1])], max_new_tokens=8)[0].text
     for image in (tmp_path / "image.png", str(tmp_path / "image.png"), encoded_image(1), ImageRef(encoded_image(1))):
         assert loaded.chat([image], "色は。", max_new_tokens=8) == expected
     assert loaded.chat([], "色は。", max_new_tokens=8) != expected
-    save_language_model(tmp_path / "clip", model.language, tokenizer)
+    save_model(tmp_path / "clip", model.language, Processor(tokenizer))
     with pytest.raises(DataError, match="holds a 'llama' model"):
         load_model(tmp_path / "clip")
 

@@ -9,15 +9,9 @@ from tiny import LANGUAGE, PROJECTOR, VISION, make_language, make_model, shake, 
 
 from jvlm.errors import DataError
 from jvlm.files import read_json, sha256_file, write_json
-from jvlm.model.directory import (
-    load_directory,
-    load_named_tensors,
-    named_tensors,
-    save_clip,
-    save_language_model,
-    save_vision_language_model,
-)
+from jvlm.model.directory import load_directory, load_named_tensors, save_model
 from jvlm.model.processor import Processor
+from jvlm.model.tensors import TensorFolder
 from jvlm.model.vision import build_clip
 
 KINDS = ("llama", "llama, untied", "jvlm", "jvlm_clip")
@@ -27,13 +21,13 @@ def save(kind, folder, tokenizer):
     """Saves a model of that kind; returns it."""
     if kind.startswith("llama"):
         model = make_language(tokenizer, LANGUAGE.model_copy(update={"tie_embeddings": "untied" not in kind}))
-        save_language_model(folder, model, tokenizer)
+        save_model(folder, model, Processor(tokenizer))
     elif kind == "jvlm":
         model = make_model(tokenizer)
-        save_vision_language_model(folder, model, Processor(tokenizer, VISION, PROJECTOR))
+        save_model(folder, model, Processor(tokenizer, VISION, PROJECTOR))
     else:
         model = shake(build_clip(VISION, tokenizer.vocab_size, 3, 8)).eval()
-        save_clip(folder, model, VISION, tokenizer)
+        save_model(folder, model, Processor(tokenizer, VISION))
     return model
 
 
@@ -130,8 +124,7 @@ def test_a_config_of_another_shape_does_not_fit_the_weights(tokenizer, tmp_path)
 
 def test_weights_missing_or_unknown_are_named(tokenizer):
     model = make_language(tokenizer)
-    tensors = named_tensors(model)
-    before = weights(model)
+    tensors, before = weights(model), weights(model)
     norm = tensors.pop("model.norm.weight")
     with pytest.raises(DataError, match=r"missing \['model.norm.weight'\]"):
         load_named_tensors(model, tensors, "here")
@@ -143,5 +136,5 @@ def test_weights_missing_or_unknown_are_named(tokenizer):
 def test_tied_embeddings_are_stored_once_and_stay_tied(tokenizer, tmp_path):
     save("llama", tmp_path / "model", tokenizer)
     model = load_directory(tmp_path / "model").model
-    assert "lm_head.weight" not in named_tensors(model)
+    assert "lm_head.weight" not in TensorFolder(tmp_path / "model", "model")
     assert model.lm_head.weight is model.get_input_embeddings().weight

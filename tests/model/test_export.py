@@ -7,14 +7,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from jvlm.errors import DataError, UsageError
 from jvlm.files import read_json
-from jvlm.model.directory import load_directory, save_clip, save_language_model, save_vision_language_model
+from jvlm.model.directory import load_directory, save_model
 from jvlm.model.export import export
+from jvlm.model.processor import Processor
 from jvlm.model.vision import build_clip
 
 
 def test_the_language_model_of_a_jvlm_directory_loads_in_plain_transformers(tokenizer, processor, tmp_path):
     model = make_model(tokenizer)
-    save_vision_language_model(tmp_path / "jvlm", model, processor)
+    save_model(tmp_path / "jvlm", model, processor)
     said = export(tmp_path / "jvlm", tmp_path / "llama", "llama")
     count = sum(p.numel() for p in model.language.parameters())
     assert f"{count:,}" in said
@@ -33,7 +34,7 @@ def test_the_language_model_of_a_jvlm_directory_loads_in_plain_transformers(toke
 
 def test_a_language_model_exports_to_itself(tokenizer, tmp_path):
     model = make_language(tokenizer)
-    save_language_model(tmp_path / "a", model, tokenizer)
+    save_model(tmp_path / "a", model, Processor(tokenizer))
     export(tmp_path / "a", tmp_path / "b", "llama")
     ours, theirs = (read_json(tmp_path / name / "hashes.json") for name in "ab")
     assert ours.keys() == theirs.keys()
@@ -42,7 +43,7 @@ def test_a_language_model_exports_to_itself(tokenizer, tmp_path):
 
 
 def test_what_cannot_be_exported_is_refused(tokenizer, tmp_path):
-    save_clip(tmp_path / "clip", build_clip(VISION, tokenizer.vocab_size, 3, 8), VISION, tokenizer)
+    save_model(tmp_path / "clip", build_clip(VISION, tokenizer.vocab_size, 3, 8), Processor(tokenizer, VISION))
     with pytest.raises(UsageError, match="holds no language model"):
         export(tmp_path / "clip", tmp_path / "out", "llama")
     with pytest.raises(UsageError, match=r"unknown format 'gguf'.*known: llama"):
@@ -55,7 +56,7 @@ def test_what_cannot_be_exported_is_refused(tokenizer, tmp_path):
 @pytest.mark.parametrize("inside", [False, True])
 def test_an_export_destroys_no_other_folder(tokenizer, tmp_path, inside):
     """A target that holds something else, or the source itself, is not replaced."""
-    save_language_model(tmp_path / "source", make_language(tokenizer), tokenizer)
+    save_model(tmp_path / "source", make_language(tokenizer), Processor(tokenizer))
     target = tmp_path / "thesis"
     target.mkdir()
     (target / "chapter.txt").write_text("years of work")

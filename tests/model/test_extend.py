@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from jvlm.cli import app
 from jvlm.errors import DataError, UsageError
-from jvlm.model.directory import load_directory, save_language_model, save_vision_language_model
+from jvlm.model.directory import load_directory, save_model
 from jvlm.model.extend import extend_model
 from jvlm.model.processor import Processor
 from jvlm.text.extend import extend_tokenizer
@@ -52,12 +52,10 @@ def test_the_twin_stays_exact(extended, tmp_path):
 def test_the_model_is_what_it_was_but_for_the_new_rows(tokenizer, extended, tmp_path, kind):  # noqa: F811
     if kind == "llama":
         model = shake(make_language(tokenizer))
-        save_language_model(tmp_path / "old", model, tokenizer)
+        save_model(tmp_path / "old", model, Processor(tokenizer))
     else:
         model = shake(make_model(tokenizer))
-        save_vision_language_model(
-            tmp_path / "old", model, Processor(tokenizer, model.vision_config, model.projector_config)
-        )
+        save_model(tmp_path / "old", model, Processor(tokenizer, model.vision_config, model.projector_config))
     extend_model(tmp_path / "old", extended, tmp_path / "new")
     loaded = load_directory(tmp_path / "new")
     old, new = (m if kind == "llama" else m.language for m in (model, loaded.model))
@@ -81,13 +79,13 @@ def test_what_cannot_be_extended(tokenizer, extended, tmp_path):  # noqa: F811
     bare = Tokenizer(extended._definition, extended._config)
     with pytest.raises(DataError, match=r"no spm\.model"):
         extend_tokenizer(bare, WARD, 5)
-    save_language_model(tmp_path / "model", make_language(tokenizer), tokenizer)
+    save_model(tmp_path / "model", make_language(tokenizer), Processor(tokenizer))
     with pytest.raises(DataError, match="does not extend"):
         extend_model(tmp_path / "model", tokenizer, tmp_path / "out")
 
 
 def test_the_command(tokenizer, tmp_path):  # noqa: F811
-    save_language_model(tmp_path / "model", make_language(tokenizer), tokenizer)
+    save_model(tmp_path / "model", make_language(tokenizer), Processor(tokenizer))
     (tmp_path / "ward.txt").write_text("\n".join(WARD))
     arguments = ["tokenizer", "extend", str(tmp_path / "model"), str(tmp_path / "ward.txt")]
     found = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out"), "--pieces", "4", "--json"])

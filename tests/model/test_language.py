@@ -9,9 +9,10 @@ from transformers import LlamaForCausalLM
 
 from jvlm.files import read_json
 from jvlm.model.config import LanguageConfig
-from jvlm.model.directory import save_language_model
+from jvlm.model.directory import save_model
 from jvlm.model.jvlm import hidden_states
 from jvlm.model.language import SHARPER, build_language_model
+from jvlm.model.processor import Processor
 
 SHAPES = [LANGUAGE, LANGUAGE.model_copy(update={"tie_embeddings": False, "rope_theta": 500.0, "num_kv_heads": None})]
 
@@ -19,7 +20,7 @@ SHAPES = [LANGUAGE, LANGUAGE.model_copy(update={"tie_embeddings": False, "rope_t
 @pytest.mark.parametrize("shape", SHAPES, ids=["tied, grouped", "untied, own theta"])
 def test_logits_equal_transformers_own_on_the_saved_directory(tokenizer, tmp_path, shape):
     ours = make_language(tokenizer, shape)
-    save_language_model(tmp_path / "model", ours, tokenizer)
+    save_model(tmp_path / "model", ours, Processor(tokenizer))
     theirs = LlamaForCausalLM.from_pretrained(tmp_path / "model", attn_implementation="sdpa")
     assert theirs.dtype == torch.float32
     lengths = [11, 40, 23]
@@ -83,7 +84,7 @@ def test_what_is_configured_is_what_is_built(tokenizer):
 
 
 def test_config_json_speaks_both_dialects(tokenizer, tmp_path):
-    save_language_model(tmp_path / "model", make_language(tokenizer, SHAPES[1]), tokenizer)
+    save_model(tmp_path / "model", make_language(tokenizer, SHAPES[1]), Processor(tokenizer))
     record = read_json(tmp_path / "model" / "config.json")
     assert record["rope_theta"] == record["rope_parameters"]["rope_theta"] == 500.0
     assert record["dtype"] == record["torch_dtype"] == "float32"

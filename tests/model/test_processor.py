@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from jvlm.errors import DataError, UsageError
 from jvlm.model.config import ProjectorConfig, VisionConfig
-from jvlm.model.directory import save_language_model, save_vision_language_model
+from jvlm.model.directory import save_model
 from jvlm.model.processor import IGNORED, PADDING_GREY, Processor
 from jvlm.sample import Message
 from jvlm.text.tokenizer import SPECIAL_TOKENS
@@ -77,7 +77,7 @@ def test_labels_are_the_next_token_where_it_is_trained(processor):
 @pytest.fixture(scope="module")
 def fast(tokenizer, processor, tmp_path_factory):
     folder = tmp_path_factory.mktemp("template") / "model"
-    save_vision_language_model(folder, make_model(tokenizer), processor)
+    save_model(folder, make_model(tokenizer), processor)
     assert (folder / "chat_template.jinja").is_file()
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
@@ -103,7 +103,7 @@ def test_apply_chat_template_gives_the_same_ids(fast, processor):
 
 
 def test_apply_chat_template_of_a_language_model_gives_the_same_ids(tokenizer, tmp_path):
-    save_language_model(tmp_path / "model", make_model(tokenizer).language, tokenizer)
+    save_model(tmp_path / "model", make_model(tokenizer).language, Processor(tokenizer))
     fast, processor = PreTrainedTokenizerFast.from_pretrained(tmp_path / "model"), Processor(tokenizer)
     messages = [Message("user", ["赤い丸は\n何個ですか。"]), Message("assistant", [" 2個です。"])]
     for prompt in (False, True):

@@ -107,7 +107,7 @@ def test_training_pulls_pairs_together(objective, tmp_path):
     loop = LoopConfig(steps=40, log_every=1, optimizer=OptimizerConfig(learning_rate=3e-3, warmup=3))
     with torch.no_grad():
         before = float(one.loss_sum(one.micro_batches(0)[0])) / 12
-    train(one, loop, tmp_path, ignore)
+    train(one, loop, tmp_path, ignore, lambda _: None)
     one.clip.eval()
     with torch.no_grad():
         after = float(one.loss_sum(one.micro_batches(0)[0])) / 12

@@ -8,12 +8,14 @@ from tiny import LANGUAGE, SEED, make_language, make_model, weights
 
 from jvlm.errors import DataError, JvlmError
 from jvlm.files import read_json_lines
+from jvlm.model.tensors import TensorFolder
 from jvlm.train.config import LoopConfig, OptimizerConfig, PackingConfig
 from jvlm.train.engine import TorchEngine
 from jvlm.train.loop import train
 from jvlm.train.muon import Muon
 from jvlm.train.objectives.next_token import NextToken, train_only
 from jvlm.train.source import ImageSamples, PackedRows, TokenDocuments
+from jvlm.train.world import ONE_PROCESS
 
 
 class Killed(BaseException):
@@ -22,6 +24,10 @@ class Killed(BaseException):
 
 def quiet(_):
     """Progress is not looked at."""
+
+
+def no_files(_):
+    """The model directories of these runs are not read."""
 
 
 def config(**changes):
@@ -61,7 +67,7 @@ def test_accumulation_changes_nothing(objective, tmp_path, kind):
         one = objective(kind, rows=8, accumulation=accumulation)
         assert len(one.micro_batches(0)) == accumulation
         # a large epsilon: Adam's first steps otherwise blow rounding of near-zero gradients up to full steps
-        last = train(one, config(steps=2, optimizer={"eps": 1e-2}), tmp_path / str(accumulation), quiet)
+        last = train(one, config(steps=2, optimizer={"eps": 1e-2}), tmp_path / str(accumulation), quiet, no_files)
         results.append((last["loss"], last["grad_norm"], weights(one.model)))
     for loss, norm, parameters in results[1:]:
         assert loss == pytest.approx(results[0][0], rel=1e-6)
@@ -77,7 +83,7 @@ def test_micro_batches_of_unequal_weight_count_by_their_tokens(objective, tmp_pa
     assert len({batch.weight for batch in batches}) > 1
     with torch.no_grad():
         expected = sum(float(one.loss_sum(b)) for b in batches) / sum(b.weight for b in batches)
-    assert train(one, config(steps=1), tmp_path, quiet)["loss"] == pytest.approx(expected, rel=1e-6)
+    assert train(one, config(steps=1), tmp_path, quiet, no_files)["loss"] == pytest.approx(expected, rel=1e-6)
 
 
 # --- kill and continue ------------------------------------------------------------------------------------------
@@ -87,7 +93,7 @@ def test_micro_batches_of_unequal_weight_count_by_their_tokens(objective, tmp_pa
 @pytest.mark.parametrize("killed_in", [3, 4, 5])
 def test_a_killed_run_continues_bit_for_bit(objective, tmp_path, kind, killed_in):
     whole = objective(kind)
-    expected = train(whole, config(), tmp_path / "whole", quiet)
+    expected = train(whole, config(), tmp_path / "whole", quiet, no_files)
 
     interrupted = objective(kind)
     compute = interrupted.loss_sum
@@ -99,11 +105,11 @@ def test_a_killed_run_continues_bit_for_bit(objective, tmp_path, kind, killed_in
 
     interrupted.loss_sum = until_killed
     with pytest.raises(Killed):
-        train(interrupted, config(), tmp_path / "cut", quiet)
+        train(interrupted, config(), tmp_path / "cut", quiet, no_files)
 
     said = []
     again = objective(kind)
-    last = train(again, config(), tmp_path / "cut", said.append)
+    last = train(again, config(), tmp_path / "cut", said.append, no_files)
     assert f"continuing from step {killed_in // 2 * 2}" in said
     assert last["loss"] == expected["loss"]
     assert same(weights(again.model), weights(whole.model))
@@ -115,37 +121,37 @@ def test_a_killed_run_continues_bit_for_bit(objective, tmp_path, kind, killed_in
 
 def test_killed_while_it_says_something_also_continues(objective, tmp_path):
     whole = objective()
-    train(whole, config(log_every=3), tmp_path / "whole", quiet)
+    train(whole, config(log_every=3), tmp_path / "whole", quiet, no_files)
 
     def say(text):
         if text.startswith("step 3/"):
             raise Killed
 
     with pytest.raises(Killed):
-        train(objective(), config(log_every=3), tmp_path / "cut", say)
+        train(objective(), config(log_every=3), tmp_path / "cut", say, no_files)
     again = objective()
-    train(again, config(log_every=3), tmp_path / "cut", quiet)
+    train(again, config(log_every=3), tmp_path / "cut", quiet, no_files)
     assert same(weights(again.model), weights(whole.model))
     assert [r["step"] for r in read_json_lines(tmp_path / "cut" / "metrics.jsonl")] == [3, 6]
 
 
 def test_a_finished_run_is_not_run_again(objective, tmp_path):
     first, second = objective(), objective()
-    expected = train(first, config(), tmp_path, quiet)
+    expected = train(first, config(), tmp_path, quiet, no_files)
     second.loss_sum = None
-    assert train(second, config(), tmp_path, quiet) == expected
-    assert same(weights(first.model), weights(second.model))
+    assert train(second, config(), tmp_path, quiet, no_files) == expected
+    assert same(weights(first.model), TensorFolder(tmp_path / "model", "model"))
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_ends_the_same(objective, tmp_path):
     first, second = objective(), objective()
-    train(first, config(), tmp_path, quiet)
+    train(first, config(), tmp_path, quiet, no_files)
     file = tmp_path / "checkpoints" / "step-00000006" / "optimizer.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
     said = []
-    train(second, config(), tmp_path, said.append)
+    train(second, config(), tmp_path, said.append, no_files)
     assert any("step-00000006 is damaged" in line for line in said)
     assert "continuing from step 4" in said
     assert same(weights(first.model), weights(second.model))
@@ -167,22 +173,22 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_ends_the_same(obj
     ids=str,
 )
 def test_a_checkpoint_of_another_run_is_refused(objective, tmp_path, changed, settings):
-    train(objective(), config(), tmp_path, quiet)
+    train(objective(), config(), tmp_path, quiet, no_files)
     with pytest.raises(DataError, match="belongs to another"):
-        train(objective(**changed), config(**settings), tmp_path, quiet)
+        train(objective(**changed), config(**settings), tmp_path, quiet, no_files)
 
 
 def test_a_checkpoint_of_other_trained_parts_is_refused(objective, tmp_path):
-    train(objective("images", parts=["projector"]), config(), tmp_path, quiet)
+    train(objective("images", parts=["projector"]), config(), tmp_path, quiet, no_files)
     with pytest.raises(DataError):
-        train(objective("images", parts=["projector", "language"]), config(), tmp_path, quiet)
+        train(objective("images", parts=["projector", "language"]), config(), tmp_path, quiet, no_files)
 
 
 def test_how_often_it_is_logged_saved_and_split_may_change(objective, tmp_path):
     first, second = objective(), objective(accumulation=2)
-    train(first, config(), tmp_path, quiet)
+    train(first, config(), tmp_path, quiet, no_files)
     said = []
-    train(second, config(checkpoint_every=5, log_every=3, keep=1), tmp_path, said.append)
+    train(second, config(checkpoint_every=5, log_every=3, keep=1), tmp_path, said.append, no_files)
     assert "continuing from step 6" in said
 
 
@@ -205,7 +211,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_changes_no_weight(objective
 
     one.loss_sum = poisoned
     with pytest.raises(JvlmError, match="not finite at step 3") as caught:
-        train(one, config(), tmp_path, quiet)
+        train(one, config(), tmp_path, quiet, no_files)
     assert str(tmp_path / "not_finite.jsonl") in str(caught.value)
     (record,) = read_json_lines(tmp_path / "not_finite.jsonl")
     assert record["step"] == 3
@@ -220,14 +226,14 @@ def test_a_step_without_any_target_changes_nothing_and_the_run_goes_on(objective
     one = objective("images", rows=1)
     build = one.micro_batches
 
-    def masked(step):
-        batches = build(step)
+    def masked(step, world):
+        batches = build(step, world)
         if step == 1:
             batches[0].labels.fill_(-100)
         return batches
 
     one.micro_batches = masked
-    last = train(one, config(steps=3), tmp_path, quiet)
+    last = train(one, config(steps=3), tmp_path, quiet, no_files)
     assert last["step"] == 3
     assert math.isfinite(last["loss"])
 
@@ -239,7 +245,7 @@ def test_a_step_without_any_target_changes_nothing_and_the_run_goes_on(objective
 def test_the_optimizers_are_what_the_config_says(tokenizer, muon):
     model = make_model(tokenizer)
     settings = OptimizerConfig(learning_rate=3e-3, muon=muon, betas=(0.8, 0.9), eps=1e-5, weight_decay=0.3)
-    engine = TorchEngine(model, settings, {"tower.": 0.1})
+    engine = TorchEngine(model, LoopConfig(optimizer=settings), {"tower.": 0.1}, ONE_PROCESS)
     assert [type(optimizer) for optimizer in engine.optimizers] == [torch.optim.AdamW, Muon][: 1 + muon]
     names = {parameter: name for name, parameter in model.named_parameters()}
     seen = {}
@@ -267,7 +273,7 @@ def test_the_optimizers_are_what_the_config_says(tokenizer, muon):
 
 
 def test_a_language_model_alone_has_the_same_muon_matrices(tokenizer):
-    engine = TorchEngine(make_model(tokenizer).language, OptimizerConfig(), {})
+    engine = TorchEngine(make_model(tokenizer).language, LoopConfig(), {}, ONE_PROCESS)
     assert isinstance(engine.optimizers[1], Muon)
     assert len(engine.optimizers[1].param_groups[0]["params"]) == 7 * LANGUAGE.num_layers
 
@@ -276,15 +282,14 @@ def test_a_step_equals_adamw_written_out(tokenizer):
     """Two steps with clipping, decay and a schedule factor against the formula of Loshchilov & Hutter 2019."""
     model = torch.nn.Linear(3, 2)
     settings = OptimizerConfig(learning_rate=0.1, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.2, clip=0.5)
-    engine = TorchEngine(model, settings, {"bias": 0.25})
+    engine = TorchEngine(model, LoopConfig(optimizer=settings), {"bias": 0.25}, ONE_PROCESS)
     state = {name: [p.detach().double(), 0.0, 0.0] for name, p in model.named_parameters()}
     for step, factor in ((1, 1.0), (2, 0.4)):
         inputs = torch.randn(5, 3, generator=torch.manual_seed(step))
-        engine.backward(model(inputs).square().sum())
+        engine.backward(model(inputs).square().sum(), last=True)
         gradients = {name: p.grad.double() for name, p in model.named_parameters()}
         norm = math.sqrt(sum(float(g.square().sum()) for g in gradients.values()))
-        assert engine.clip_gradients() == pytest.approx(norm, rel=1e-5)
-        engine.step(factor)
+        assert engine.step(factor) == pytest.approx(norm, rel=1e-5)
         assert norm > settings.clip
         for name, values in state.items():
             gradient = gradients[name] * settings.clip / norm
@@ -299,7 +304,7 @@ def test_a_step_equals_adamw_written_out(tokenizer):
 
 
 def test_the_rate_follows_the_schedule(objective, tmp_path):
-    train(objective(), config(optimizer={"schedule": "cosine", "final": 0.1}), tmp_path, quiet)
+    train(objective(), config(optimizer={"schedule": "cosine", "final": 0.1}), tmp_path, quiet, no_files)
     rates = [record["lr"] for record in read_json_lines(tmp_path / "metrics.jsonl")]
     cosine = [0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * k / 4)) for k in range(4)]
     assert rates == pytest.approx([1e-2 * factor for factor in [0.5, 1.0, *cosine]])

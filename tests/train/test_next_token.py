@@ -10,6 +10,7 @@ from jvlm.train.config import LoopConfig, OptimizerConfig, PackingConfig
 from jvlm.train.loop import train
 from jvlm.train.objectives.next_token import NextToken, language_model, packed_hidden, train_only
 from jvlm.train.source import ImageSamples, PackedRows, TokenDocuments
+from jvlm.train.world import World
 
 PARTS = ("tower", "projector", "language")
 
@@ -31,7 +32,8 @@ def loop(steps, **optimizer):
 def test_train_only_freezes_exactly_the_rest(processor, model, instruct_shards, tmp_path, parts):
     train_only(model, parts)
     before = weights(model)
-    train(objective(model, processor, instruct_shards), loop(2, learning_rate=1e-2, eps=1e-12), tmp_path, quiet)
+    one = objective(model, processor, instruct_shards)
+    train(one, loop(2, learning_rate=1e-2, eps=1e-12), tmp_path, quiet, lambda _: None)
     moved = {name for name, value in weights(model).items() if not torch.equal(value, before[name])}
     unused = {"tower.visual.proj"}  # CLIP's joint space: no patch feature goes through it
     assert moved == {name for name in before if name.split(".")[0] in parts} - unused
@@ -70,7 +72,7 @@ def test_a_language_model_alone_and_inside_give_the_same(processor, tokenizer, t
 
 def test_training_learns_a_tiny_set_by_heart_and_needs_the_images(processor, model, caption_shards, tmp_path):
     one = objective(model, processor, caption_shards)
-    train(one, loop(60, learning_rate=1e-2), tmp_path, quiet)
+    train(one, loop(60, learning_rate=1e-2), tmp_path, quiet, lambda _: None)
     model.eval()
     with torch.no_grad():
         (batch,) = one.micro_batches(0)
@@ -86,8 +88,22 @@ def test_training_learns_a_tiny_set_by_heart_and_needs_the_images(processor, mod
 
 def test_rows_must_divide_by_accumulation(processor, model, instruct_shards):
     packed = PackedRows(ImageSamples(instruct_shards, processor, quiet), 400, SEED, processor.pad)
-    with pytest.raises(UsageError, match=r"rows \(6\) must divide by accumulation \(4\)"):
-        NextToken(model, packed, PackingConfig(row_length=400, rows=6, accumulation=4))
+    one = NextToken(model, packed, PackingConfig(row_length=400, rows=6, accumulation=4))
+    with pytest.raises(UsageError, match="6 rows cannot be split into 4 micro-batches"):
+        one.micro_batches(0)
+    with pytest.raises(UsageError, match="6 rows cannot be split into 1 micro-batches on each of 4 processes"):
+        one.micro_batches(0, World(rank=1, size=4))
+
+
+def test_processes_share_the_rows_that_one_process_has(processor, model, instruct_shards):
+    packed = PackedRows(ImageSamples(instruct_shards, processor, quiet), 400, SEED, processor.pad)
+    one = NextToken(model, packed, PackingConfig(row_length=400, rows=8, accumulation=4))
+    whole = torch.cat([batch.input_ids for batch in one.micro_batches(2)])
+    for size, pieces in ((2, 2), (4, 1), (8, 1)):
+        for rank in range(size):
+            own = one.micro_batches(2, World(rank, size))
+            assert len(own) == pieces
+            assert torch.equal(torch.cat([batch.input_ids for batch in own]), whole[rank::size])
 
 
 def test_micro_batches_cut_the_same_rows(processor, model, instruct_shards):

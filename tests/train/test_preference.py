@@ -100,7 +100,7 @@ def test_a_step_prefers_the_chosen_answer(processor, tokenizer, pair_shards, tmp
     with torch.no_grad():
         start = float(one.loss_sum(one.micro_batches(0)[0])) / 5
     assert start == pytest.approx(math.log(2), rel=1e-4)  # policy and reference are one
-    train(one, loop, tmp_path, lambda _: None)
+    train(one, loop, tmp_path, lambda _: None, lambda _: None)
     model.eval()
     assert (margins() > before).all()
 

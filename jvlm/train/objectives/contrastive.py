@@ -17,6 +17,7 @@ from jvlm.model.processor import Processor
 from jvlm.model.vision import VisionTower
 from jvlm.sample import Sample
 from jvlm.train.order import permute
+from jvlm.train.world import ONE_PROCESS, World
 
 MAX_LOGIT_SCALE = 4.6052  # ln 100, as in the paper
 
@@ -78,7 +79,10 @@ class Contrastive:
         self.rate_scale: dict[str, float] = {}
         self.loss = ClipLoss()
 
-    def micro_batches(self, step: int) -> list[PairBatch]:
+    def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PairBatch]:
+        if world.size > 1:
+            fix = "run this stage in one process"
+            raise UsageError("the negatives of a contrastive loss are one process's batch", where="clip", fix=fix)
         count = len(self.shards)
         per_epoch = count // self.batch_size  # the rest of an epoch would repeat a pair inside a batch
         epoch, at = divmod(step, per_epoch)

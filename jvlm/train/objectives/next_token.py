@@ -15,6 +15,7 @@ from jvlm.model.packed import PackedBatch
 from jvlm.train.config import PackingConfig
 from jvlm.train.curriculum import Curriculum
 from jvlm.train.source import PackedRows
+from jvlm.train.world import ONE_PROCESS, World
 
 
 class NextToken:
@@ -29,17 +30,20 @@ class NextToken:
         packing: PackingConfig,
         rate_scale: dict[str, float] | None = None,
     ) -> None:
-        if packing.rows % packing.accumulation:
-            raise UsageError(f"rows ({packing.rows}) must divide by accumulation ({packing.accumulation})")
         self.model: nn.Module = model
         self.rows, self.packing = rows, packing
         self.rate_scale = rate_scale or {}
 
-    def micro_batches(self, step: int) -> list[PackedBatch]:
-        first, each = step * self.packing.rows, self.packing.rows // self.packing.accumulation
-        return [
-            self.rows.batch(range(first + m * each, first + (m + 1) * each)) for m in range(self.packing.accumulation)
-        ]
+    def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PackedBatch]:
+        """Raises UsageError when the rows cannot be dealt out evenly."""
+        rows, accumulation = self.packing.rows, self.packing.accumulation
+        pieces = max(1, accumulation // world.size)
+        if rows % (world.size * pieces):
+            text = f"{rows} rows cannot be split into {pieces} micro-batches on each of {world.size} processes"
+            raise UsageError(text, where="packing", fix="change rows or accumulation")
+        own = world.share(range(step * rows, (step + 1) * rows))
+        each = len(own) // pieces
+        return [self.rows.batch(own[m * each : (m + 1) * each]) for m in range(pieces)]
 
     def loss_sum(self, batch: PackedBatch) -> Tensor:
         return chunked_cross_entropy_sum(

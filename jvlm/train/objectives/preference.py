@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jvlm.errors import DataError
+from jvlm.errors import DataError, UsageError
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.jvlm import JvlmModel
@@ -20,6 +20,7 @@ from jvlm.model.processor import Processor
 from jvlm.sample import Message, Sample
 from jvlm.train.objectives.next_token import language_model, packed_hidden
 from jvlm.train.order import permute
+from jvlm.train.world import ONE_PROCESS, World
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def answer_log_probabilities(model: JvlmModel, batch: PackedBatch) -> tuple[Tens
     """Summed log-probability and number of target tokens of each document of a one-row batch: both ``[documents]``."""
     hidden = packed_hidden(model, batch)[0]
     tokens = token_log_probabilities(hidden, batch.labels[0], language_model(model).lm_head)
-    documents = torch.repeat_interleave(torch.arange(len(batch.doc_lens)), torch.tensor(batch.doc_lens))
+    documents = torch.repeat_interleave(torch.tensor(batch.doc_lens)).to(tokens.device)
     zeros = tokens.new_zeros(len(batch.doc_lens))
     counts = zeros.index_add(0, documents, (batch.labels[0] != -100).to(tokens.dtype))
     return zeros.index_add(0, documents, tokens), counts
@@ -94,12 +95,14 @@ class Preference:
         self.pairs, self.beta, self.alpha, self.seed = pairs, beta, alpha, seed
         self.rate_scale = rate_scale
 
-    def micro_batches(self, step: int) -> list[PairBatch]:
+    def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PairBatch]:
+        """Raises UsageError when the pairs cannot be dealt out evenly."""
+        if self.pairs % world.size:
+            raise UsageError(f"{self.pairs} pairs for {world.size} processes", where="prefer", fix="change pairs")
         count = len(self.shards)
-        places = step * self.pairs + torch.arange(self.pairs).numpy()
         samples = []
-        for place in places:
-            epoch, at = divmod(int(place), count)
+        for place in world.share(range(step * self.pairs, (step + 1) * self.pairs)):
+            epoch, at = divmod(place, count)
             samples.append(self.shards.read(int(permute(at, count, self.seed, epoch))))
         reference = torch.tensor([list(self.reference[sample.id]) for sample in samples])
         return [PairBatch(pair_batch(samples, self.processor), reference)]

@@ -1,0 +1,146 @@
+"""Several processes and ZeRO: the losses of one process, and checkpoints that any number of any kind goes on from."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import corpus_texts
+from transformers import LlamaForCausalLM
+
+from jvlm.files import read_json_lines
+from jvlm.model.tensors import TensorFolder
+from jvlm.text.corpus import Document
+from jvlm.text.shards import write_token_shards
+
+ENGINES = {"plain": {}, "zero1": {"zero": 1}, "zero2": {"zero": 2}, "zero3": {"zero": 3}}
+WORKER = Path(__file__).with_name("worker.py")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def home(tokenizer, tmp_path_factory):
+    """A folder with a tokenizer and the tokens of some documents."""
+    folder = tmp_path_factory.mktemp("distributed")
+    tokenizer.save(folder / "data" / "tokenizer")
+    documents = [Document(f"d{i}", text, "toyworld") for i, text in enumerate(corpus_texts(60))]
+    write_token_shards(documents, tokenizer, folder / "data" / "tokens")
+    return folder
+
+
+def launch(home, processes, jobs, fails=False):
+    """Run the jobs on so many processes; returns what they printed."""
+    path = home / f"jobs-{time.monotonic_ns()}.json"
+    path.write_text(json.dumps(jobs))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), str(WORKER), path]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
+    assert bool(done.returncode) == fails, done.stdout[-2000:] + done.stderr[-6000:]
+    return done.stdout + done.stderr
+
+
+def losses(folder):
+    return {record["step"]: record["loss"] for record in read_json_lines(folder / "metrics.jsonl")}
+
+
+def test_one_batch_split_anyhow_gives_one_curve(home):
+    """1×8 = 4×2 = 2 processes × 4, and ZeRO 0 to 3, over 20 steps."""
+    settings = {"steps": 20, "checkpoint_every": 20}
+    alone, pair = ({}, {"accumulation": 4}), ({"zero": 0}, *ENGINES.values())
+    for packing in alone:
+        job = {"engine": {}, "settings": settings, "packing": packing, "folder": str(home / f"curve-1-{len(packing)}")}
+        launch(home, 1, [job])
+    jobs = [{"engine": e, "settings": settings, "folder": str(home / f"curve-2-{i}")} for i, e in enumerate(pair)]
+    split = {"engine": {"zero": 2}, "packing": {"accumulation": 8}, "folder": str(home / "curve-2-split")}
+    launch(home, 2, [*jobs, split | {"settings": settings}])
+    expected = losses(home / "curve-1-0")
+    assert expected[20] < expected[1] - 1
+    for name in ["curve-1-1", "curve-2-split", *(f"curve-2-{i}" for i in range(len(pair)))]:
+        found = losses(home / name)
+        assert found.keys() == expected.keys()
+        assert found == pytest.approx(expected, rel=1e-5), name
+
+
+def test_every_engine_goes_on_from_every_other(home):
+    """{plain, ZeRO 1, 2, 3} × {1, 2, 4 processes}: 144 continuations."""
+    sizes = (1, 2, 4)
+    for size in sizes:
+        launch(home, size, [{"engine": e, "folder": str(home / f"{name}-{size}")} for name, e in ENGINES.items()])
+    made = [f"{name}-{size}" for size in sizes for name in ENGINES]
+    for size in sizes:
+        jobs = [
+            {
+                "engine": engine,
+                "from": str(home / source / "checkpoints" / "step-00000005"),
+                "folder": str(home / f"{source}-to-{name}-{size}"),
+            }
+            for source in made
+            for name, engine in ENGINES.items()
+        ]
+        launch(home, size, jobs)
+    expected = {step: loss for step, loss in losses(home / "plain-1").items() if step > 5}
+    weights = TensorFolder(home / "plain-1" / "model", "model")
+    for source in made:
+        for name in ENGINES:
+            for size in sizes:
+                folder = home / f"{source}-to-{name}-{size}"
+                assert losses(folder) == pytest.approx(expected, rel=1e-5), folder.name
+                if source == f"{name}-{size}":  # as if it had never stopped: to the bit without ZeRO
+                    own = {step: loss for step, loss in losses(home / source).items() if step > 5}
+                    assert losses(folder) == (own if name == "plain" else pytest.approx(own, rel=1e-6)), folder.name
+                final = TensorFolder(folder / "model", "model")
+                assert final.keys() == weights.keys()
+                for key in weights:
+                    torch.testing.assert_close(final[key], weights[key], atol=2e-4, rtol=1e-3)
+
+
+def test_a_checkpoint_of_zero_3_is_a_transformers_directory(home):
+    launch(home, 2, [{"engine": {"zero": 3}, "folder": str(home / "directory")}])
+    for folder in ("model", "checkpoints/step-00000005"):
+        model = LlamaForCausalLM.from_pretrained(home / "directory" / folder)
+        saved = TensorFolder(home / "directory" / folder, "model")
+        assert all(torch.equal(saved[name], p) for name, p in model.named_parameters())
+        assert model(torch.arange(20)[None]).logits.std() > 0.1
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_a_loss_that_is_not_finite_on_one_process_ends_all_and_is_written_down(home, engine):
+    folder = home / f"nan-{engine}"
+    job = {"engine": ENGINES[engine], "folder": str(folder), "fault": {"kind": "nan", "call": 9, "rank": 1}}
+    out = launch(home, 2, [job], fails=True)
+    assert "not finite at step 7" in out  # the first call is the dry step
+    (record,) = read_json_lines(folder / "not_finite.jsonl")
+    assert record["step"] == 7
+    assert len(record["ids"]) >= 8  # of both processes
+    assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-00000005"]
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=str)
+def test_it_goes_back_and_leaves_the_steps_out(home, engine):
+    folder = home / f"back-{engine}"
+    fault = {"kind": "nan", "call": 9, "rank": 1}
+    job = {"engine": ENGINES[engine], "folder": str(folder), "fault": fault, "settings": {"go_back": 1}}
+    out = launch(home, 2, [job])
+    assert "back to step 5; steps 5 to 7 are left out" in out
+    state = json.loads((folder / "checkpoints" / "step-00000010" / "state.json").read_text())
+    assert state["left_out"] == [[5, 8]]
+    found = losses(folder)
+    assert found.keys() == {*range(1, 8), 9, 10}
+    if engine != "plain":
+        assert found == pytest.approx(losses(home / "back-plain"), rel=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["plain", "zero2"])
+def test_a_killed_process_ends_all_within_a_minute_and_nothing_is_lost(home, engine):
+    folder = home / f"killed-{engine}"
+    job = {"engine": ENGINES[engine], "folder": str(folder)}
+    begun = time.monotonic()
+    launch(home, 2, [job | {"fault": {"kind": "kill", "call": 9, "rank": 1}}], fails=True)
+    assert time.monotonic() - begun < 60
+    out = launch(home, 2, [job])
+    assert "continuing from step 5" in out
+    undisturbed = home / f"whole-{engine}"
+    launch(home, 2, [job | {"folder": str(undisturbed)}])
+    assert losses(folder) == pytest.approx(losses(undisturbed), rel=1e-6)

@@ -1,0 +1,87 @@
+"""One process of a distributed training, started by torchrun: ``worker.py JOBS.json``.
+
+Each job is ``{"folder", "engine", "settings", "packing", "from", "fault"}``: train a small language model in `folder`,
+from a copy of the checkpoint `from` when there is one.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from jvlm.errors import JvlmError
+from jvlm.model.config import LanguageConfig
+from jvlm.model.directory import write_model_files
+from jvlm.model.language import build_language_model
+from jvlm.model.processor import Processor
+from jvlm.text.shards import TokenShards
+from jvlm.text.tokenizer import Tokenizer
+from jvlm.train.config import EngineConfig, LoopConfig, OptimizerConfig, PackingConfig
+from jvlm.train.loop import train
+from jvlm.train.objectives.next_token import NextToken
+from jvlm.train.source import PackedRows, TokenDocuments
+from jvlm.train.world import join_world
+
+SHAPE = LanguageConfig(
+    hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, intermediate_size=64, max_length=64, tie_embeddings=True
+)
+
+
+def run(job: dict[str, Any], data: Path) -> None:
+    """Train as `job` says."""
+    tokenizer = Tokenizer.load(data / "tokenizer")
+    processor = Processor(tokenizer)
+    torch.manual_seed(7)
+    model = build_language_model(SHAPE, tokenizer.vocab_size, processor.pad, processor.bos, processor.eos)
+    folder = Path(job["folder"])
+    if "from" in job and join_world().is_first:
+        source = Path(job["from"])
+        shutil.copytree(source, folder / "checkpoints" / source.name)
+    rows = PackedRows(TokenDocuments(TokenShards(data / "tokens"), processor), 64, 7, processor.pad)
+    objective = NextToken(model, rows, PackingConfig(row_length=64, rows=8, **job.get("packing", {})))
+    settings: dict[str, Any] = {"steps": 10, "checkpoint_every": 5, "log_every": 1} | job.get("settings", {})
+    loop = LoopConfig(
+        **settings,
+        engine=EngineConfig(**job["engine"]),
+        optimizer=OptimizerConfig(muon=False, learning_rate=1e-2, warmup=2),
+    )
+    fault = job.get("fault")
+    if fault:
+        compute = objective.loss_sum
+        calls = 0
+
+        def faulty(batch: Any) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            if calls == fault["call"] and join_world().rank == fault["rank"]:
+                if fault["kind"] == "nan":
+                    return compute(batch) * float("nan")
+                os.kill(os.getpid(), 9)
+            return compute(batch)
+
+        objective.loss_sum = faulty  # type: ignore[method-assign]
+    train(objective, loop, folder, print, lambda new: write_model_files(model, processor, new))
+
+
+def main(path: Path) -> int:
+    """All jobs, one after the other."""
+    torch.set_num_threads(1)
+    for job in json.loads(path.read_text()):
+        try:
+            run(job, path.parent / "data")
+        except JvlmError as error:
+            if join_world().is_first:
+                print(f"{type(error).__name__}: {error}", flush=True)
+            return error.exit_code
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
