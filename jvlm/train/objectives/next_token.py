@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 
 from jvlm.errors import UsageError
 from jvlm.model.jvlm import JvlmModel, hidden_states
-from jvlm.model.loss import chunked_cross_entropy_sum
+from jvlm.model.loss import cross_entropy_sum
 from jvlm.model.packed import PackedBatch
 from jvlm.train.config import PackingConfig
 from jvlm.train.curriculum import Curriculum
@@ -46,9 +46,9 @@ class NextToken:
         return [self.rows.batch(own[m * each : (m + 1) * each]) for m in range(pieces)]
 
     def loss_sum(self, batch: PackedBatch) -> Tensor:
-        return chunked_cross_entropy_sum(
-            packed_hidden(self.model, batch), batch.labels, language_model(self.model).lm_head
-        )
+        hidden = packed_hidden(self.model, batch)
+        total, _ = cross_entropy_sum(hidden, batch.labels, language_model(self.model).lm_head)
+        return total
 
     def fingerprint(self) -> str:
         return f"{self.rows.fingerprint} {self.packing.row_length}x{self.packing.rows}"
