@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jvlm.model.attention import packed_attention
+from jvlm.model.attention import Documents, packed_attention
 
 HEADS, DIM, LENGTH, DOCUMENTS, REPEATS = 4, 64, 1024, 16, 7
 
@@ -18,12 +18,12 @@ def run() -> dict[str, Any]:
     """Milliseconds of both (medians of 7, interleaved), their ratio and their largest difference."""
     generator = torch.Generator().manual_seed(0)
     query, key, value = [torch.randn(1, HEADS, LENGTH, DIM, generator=generator).requires_grad_() for _ in range(3)]
-    doc_lens = [LENGTH // DOCUMENTS] * DOCUMENTS
+    packed = Documents([LENGTH // DOCUMENTS] * DOCUMENTS)
     documents = torch.repeat_interleave(torch.arange(DOCUMENTS), LENGTH // DOCUMENTS)
     mask = (documents[:, None] == documents) & torch.ones(LENGTH, LENGTH).tril().bool()
 
     def per_document() -> Tensor:
-        out, _ = packed_attention(torch.nn.Identity(), query, key, value, None, doc_lens=doc_lens)
+        out, _ = packed_attention(torch.nn.Identity(), query, key, value, None, documents=packed)
         return out.transpose(1, 2)
 
     def dense() -> Tensor:

@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
+from jvlm.model.attention import Documents
 from jvlm.model.config import ProjectorConfig, VisionConfig
 from jvlm.model.processor import PADDING_GREY
 from jvlm.model.projector import Projector
@@ -79,12 +80,12 @@ def hidden_states(
     """Decoder output ``[B, T, hidden]`` for packed rows.
 
     `use_cache=False`: with a cache transformers stops honouring packed positions, without a word. The mask of one
-    element keeps transformers from building a ``[T, T]`` mask that packed attention, which has `doc_lens`, never reads.
+    element keeps transformers from building a ``[T, T]`` mask that packed attention never reads.
     """
     return language.model(
         inputs_embeds=embeddings,
         attention_mask=embeddings.new_zeros(1, 1, 1, 1),
         position_ids=position_ids,
-        doc_lens=doc_lens,
+        documents=Documents(doc_lens),
         use_cache=False,
     ).last_hidden_state

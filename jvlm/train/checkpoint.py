@@ -101,6 +101,18 @@ def find_checkpoint(
     return found
 
 
+def open_branch(path: Path, fingerprint: str, steps: int) -> Checkpoint:
+    """Another run's checkpoint as the beginning of the run `fingerprint` of `steps` steps.
+
+    Raises DataError when it is damaged, UsageError when it is as far as the run is to go.
+    """
+    verify_folder(path)
+    step = int(read_json(path / "state.json")["step"])
+    if step >= steps:
+        raise UsageError(f"the branch begins at step {step}, its last is {steps}", where=path, fix="raise steps")
+    return Checkpoint(path, Progress(step, fingerprint))
+
+
 def _last_good(folder: Path, fingerprint: str, resume: Resume, say: Callable[[str], None]) -> Checkpoint | None:
     paths = _checkpoints(folder)
     if paths and resume == "never":

@@ -1,5 +1,6 @@
 """Settings of the training loop, shared by every stage."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -46,6 +47,12 @@ class EngineConfig(Config):
     """ZeRO keeps optimizer state in main memory, not on the GPU."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of matrix products (autocast); weights, sums of gradients and optimizer state are always float32."""
+    compile: bool = False
+    """Compile the decoder blocks: half a minute at the start, then faster steps. Where that fails it is said, and the
+    training goes on uncompiled."""
+    recompute: bool = False
+    """Keep only what enters each decoder block and compute the rest again on the way back: less memory, a third more
+    operations."""
 
 
 class LoopConfig(Config):
@@ -64,6 +71,9 @@ class LoopConfig(Config):
     resume: Resume = "auto"
     """`auto`: go on from the last good checkpoint when there is one; `must`: an error when there is none; `never`: an
     error when there is one."""
+    branch_from: Path | None = None
+    """A checkpoint folder of another run of the same model: its weights, optimizer state and step are where this one
+    begins. A schedule's decay, or a last mixture of data, can so be tried on a stable stretch trained once."""
     time_limit: float | None = Field(None, gt=0)
     """Minutes after which the training is saved and ends, to be gone on with later."""
     go_back: int = Field(0, ge=0)

@@ -14,10 +14,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from jvlm.errors import JvlmError, Stopped
 from jvlm.files import append_json_line, repeat_folder
-from jvlm.train.checkpoint import OPTIMIZER, Progress, find_checkpoint, save_checkpoint
+from jvlm.train.blocks import prepared_blocks
+from jvlm.train.checkpoint import OPTIMIZER, Progress, find_checkpoint, open_branch, save_checkpoint
 from jvlm.train.config import LoopConfig
 from jvlm.train.engine import Engine, Forward, TorchEngine
 from jvlm.train.monitor import Metrics, StopSign
@@ -62,15 +64,18 @@ def train(
     folder: Path,
     say: Callable[[str], None],
     write_model_files: Callable[[Path], None],
+    evaluate: Callable[[], dict[str, float]] | None = None,
 ) -> dict[str, float]:
     """Run or continue a stage in `folder` (metrics.jsonl, checkpoints/, model/); returns the last metrics.
 
     What was learned is ``folder/model``; `write_model_files` puts everything but the weights into such a directory.
-    Under ``torchrun`` every process calls this. Raises JvlmError when the loss or the gradient is not finite, after
-    writing the batch's sample ids down; Stopped, after a checkpoint, on SIGTERM or when the time limit is over.
+    After each checkpoint, never before, `evaluate` scores the model as it is; its figures go to ``scores.jsonl``. It
+    runs on every process. Under ``torchrun`` every process calls this. Raises JvlmError when the loss or the gradient
+    is not finite, after writing the batch's sample ids down; Stopped, after a checkpoint, on SIGTERM or when the time
+    limit is over.
     """
-    with StopSign(config.time_limit) as stop:
-        return _Training(objective, config, folder, say, write_model_files).run(stop)
+    with StopSign(config.time_limit) as stop, prepared_blocks(objective.model, config.engine) as uncompile:
+        return _Training(objective, config, folder, say, write_model_files, evaluate, uncompile).run(stop)
 
 
 class _Training:
@@ -81,8 +86,11 @@ class _Training:
         folder: Path,
         say: Callable[[str], None],
         write_model_files: Callable[[Path], None],
+        evaluate: Callable[[], dict[str, float]] | None,
+        uncompile: Callable[[], None],
     ) -> None:
         self.objective, self.config, self.folder, self.write_model_files = objective, config, folder, write_model_files
+        self.evaluate, self.uncompile = evaluate, uncompile
         self.world = join_world()
         self.say = say if self.world.is_first else lambda text: None
         objective.model.train()
@@ -93,6 +101,8 @@ class _Training:
     def run(self, stop: StopSign) -> dict[str, float]:
         config, world = self.config, self.world
         found = find_checkpoint(self.checkpoints, self.fingerprint, config.resume, self.say, world)
+        if found is None and config.branch_from is not None:
+            found = open_branch(config.branch_from, self.fingerprint, config.steps)
         progress = found.progress if found else Progress(0, self.fingerprint)
         if found:
             self.say(f"continuing from step {progress.step}")
@@ -130,6 +140,7 @@ class _Training:
             if step % config.checkpoint_every == 0 or step == config.steps or stops:
                 progress = Progress(step, self.fingerprint, left_out)
                 save_checkpoint(self.checkpoints, progress, self.engine, config, world, self.write_model_files)
+                self._score(step)
             if stops and step < config.steps:
                 reason = next(found for found in world.gather(stop.reason) if found)
                 fix = "the same command goes on from there"
@@ -139,6 +150,17 @@ class _Training:
             repeat_folder(last_checkpoint, self.folder / "model", leave_out=(OPTIMIZER, "state.json"))
         last: dict[str, float] = world.from_first(metrics.last)  # nobody reads the model before it is there
         return last
+
+    def _score(self, step: int) -> None:
+        if self.evaluate is None:
+            return
+        self.objective.model.eval()
+        with torch.compiler.set_stance("force_eager"):  # other shapes than a step's
+            scores = self.evaluate()
+        self.objective.model.train()
+        self.say(f"step {step}: {', '.join(f'{name} {value:.4f}' for name, value in scores.items())}")
+        if self.world.is_first:
+            append_json_line(self.folder / "scores.jsonl", {"step": step} | scores)
 
     def _make_engine(self) -> Engine:
         config, world = self.config, self.world
@@ -159,7 +181,13 @@ class _Training:
         """A step at a rate of zero: what does not fit into memory fails now, and optimizer state comes to be."""
         batch = to_device(self.objective.micro_batches(0, self.world)[0], self.world.device)
         try:
-            engine.backward(engine.loss_sum(batch) / max(1, batch.weight), last=True)
+            try:
+                loss = engine.loss_sum(batch) / max(1, batch.weight)
+            except TorchDynamoException as error:
+                self.say(f"NOT COMPILED, training goes on without: {type(error).__name__}: {str(error)[:200]}")
+                self.uncompile()
+                loss = engine.loss_sum(batch) / max(1, batch.weight)
+            engine.backward(loss, last=True)
             engine.step(0.0)
         except torch.OutOfMemoryError as error:
             fix = "lower rows or row_length, or raise accumulation"
@@ -193,7 +221,7 @@ class _Training:
 
 def _fingerprint(objective: Objective, trained: list[str], config: LoopConfig) -> str:
     # how often a checkpoint is written or a line is logged, and on how many processes, does not change what is computed
-    precision = config.engine.precision
     parts = [objective.fingerprint(), objective.rate_scale, trained, config.steps, config.optimizer.model_dump()]
-    text = json.dumps([*parts, precision], sort_keys=True)
+    parts += [config.engine.precision, *([str(config.branch_from)] if config.branch_from else [])]
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -23,7 +23,7 @@ def dense_reference(query, key, value, doc_lens):
 def test_packed_attention_equals_the_dense_mask_with_gradients(doc_lens):
     torch.manual_seed(0)
     tensors = [torch.randn(2, heads, 12, 8).requires_grad_() for heads in (4, 2, 2)]
-    ours, _ = attention.packed_attention(torch.nn.Identity(), *tensors, None, doc_lens=doc_lens)
+    ours, _ = attention.packed_attention(torch.nn.Identity(), *tensors, None, documents=attention.Documents(doc_lens))
     reference = dense_reference(*tensors, doc_lens)
     torch.testing.assert_close(ours, reference, atol=1e-5, rtol=1e-5)
     weights = torch.randn_like(ours)
@@ -91,6 +91,6 @@ def test_xformers_equals_sdpa_on_cuda():
     torch.manual_seed(0)
     tensors = [torch.randn(2, heads, 64, 32, device="cuda", dtype=torch.bfloat16) for heads in (4, 2, 2)]
     doc_lens = [20, 44, 64]
-    ours, _ = attention.packed_attention(torch.nn.Identity(), *tensors, None, doc_lens=doc_lens)
+    ours, _ = attention.packed_attention(torch.nn.Identity(), *tensors, None, documents=attention.Documents(doc_lens))
     reference = dense_reference(*(t.cpu().float() for t in tensors), doc_lens)
     torch.testing.assert_close(ours.cpu().float(), reference, atol=2e-2, rtol=2e-2)
