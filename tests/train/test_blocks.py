@@ -43,7 +43,7 @@ def test_recomputed_blocks_give_the_same_bits_and_run_twice(objective, kind):
     before = [loss_and_gradients(one, step)[:2] for step in range(3)]
     language = one.model.language if kind == "images" else one.model
     calls = []
-    language.model.layers[0].mlp.register_forward_hook(lambda *_: calls.append(1))
+    language.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
     with prepared_blocks(one.model, EngineConfig(recompute=True)):
         for step, (loss, gradients) in enumerate(before):
             again, same, _ = loss_and_gradients(one, step)
