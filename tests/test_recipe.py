@@ -38,20 +38,21 @@ def stage_processes(monkeypatch):
     """Stands in for the stages' processes; records which were started. `fail` names one that fails."""
     started, fail, codes = [], set(), {"code": 3}
 
-    def run(command, env, check):
+    def run(command, env):
         module, folder, *stages = command[2:]
         assert module == "jvlm.stages"
         assert env["OMP_NUM_THREADS"] == "2"
-        for name, key in (stage.split(":") for stage in stages):
+        keys = {key.name: key.key for key in stage_keys(load_config(Recipe, Path(folder) / "recipe.yaml"))}
+        for name in stages:
             started.append(name)
-            write_text(Path(folder) / name / "key", key)
+            write_text(Path(folder) / name / "key", keys[name])
             if name in fail:
-                return subprocess.CompletedProcess(command, codes["code"])
-            record = {"stage": name, "key": key, "seconds": 1.0, "peak_gib": 0.1, "metrics": {}}
+                return SimpleNamespace(pid=0, wait=lambda: codes["code"])
+            record = {"stage": name, "key": keys[name], "seconds": 1.0, "peak_gib": 0.1, "metrics": {}}
             write_json(Path(folder) / name / "done.json", record)
-        return subprocess.CompletedProcess(command, 0)
+        return SimpleNamespace(pid=0, wait=lambda: 0)
 
-    monkeypatch.setattr(recipes.subprocess, "run", run)
+    monkeypatch.setattr(recipes.subprocess, "Popen", run)
     return SimpleNamespace(started=started, fail=fail, codes=codes)
 
 
@@ -161,15 +162,16 @@ def test_stages_run_in_order_and_done_ones_are_skipped(tmp_path, stage_processes
 def test_a_failed_stage_stops_the_run_and_is_tried_again(tmp_path, stage_processes):
     run = tmp_path / "run"
     stage_processes.fail.add("corpus")
-    for code, expected in ((3, 3), (4, 4), (-9, 1), (137, 1)):
+    for code, expected, word in ((3, 3, "failed"), (4, 4, "failed"), (5, 5, "ended"), (-9, 1, "failed"), (137, 1, "fail")):
         stage_processes.codes["code"] = code
-        with pytest.raises(JvlmError, match=r"stage 'corpus' failed.*the same command goes on") as caught:
+        with pytest.raises(JvlmError, match=rf"{word}.*the same command goes on") as caught:
             run_recipe(short_recipe(), run, quiet)
+        assert "stage 'corpus'" in str(caught.value)
         assert caught.value.exit_code == expected
-    assert stage_processes.started == ["data"] + ["corpus"] * 4
+    assert stage_processes.started == ["data"] + ["corpus"] * 5
     stage_processes.fail.clear()
     run_recipe(short_recipe(), run, quiet)
-    assert stage_processes.started[5:] == ["corpus", "tokenizer", "report"]
+    assert stage_processes.started[6:] == ["corpus", "tokenizer", "report"]
 
 
 @pytest.mark.parametrize("override", ["stages.tokenizer.vocab_size=800", "stages.corpus.min_chars=5", "seed=1"])
@@ -287,4 +289,4 @@ def test_a_child_dies_with_its_parent(asks):
 def test_the_process_of_the_stages_and_that_of_each_ask_for_it():
     before, after = Path(find_spec("jvlm.stages.__main__").origin).read_text().split('if __name__ == "__main__":')
     assert "die_with_parent()" in after
-    assert before.index("if not child:") < before.index("die_with_parent()") < before.index("run_stage(run, name, key)")
+    assert before.index("if not child:") < before.index("die_with_parent()") < before.index("run_stage(run, name, keys[name])")

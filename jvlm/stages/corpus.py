@@ -88,6 +88,8 @@ def _conversations(context: StageContext) -> list[str]:
     from jvlm.train.order import spread
 
     texts: list[str] = []
+    if context.recipe.stages.data is None:
+        return texts
     for name in ("captions_train", "instruct_train", "medical_training"):
         shards = ShardReader(context.shards / name)
         for index in spread(len(shards), 2000):
