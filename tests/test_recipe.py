@@ -162,9 +162,9 @@ def test_stages_run_in_order_and_done_ones_are_skipped(tmp_path, stage_processes
 def test_a_failed_stage_stops_the_run_and_is_tried_again(tmp_path, stage_processes):
     run = tmp_path / "run"
     stage_processes.fail.add("corpus")
-    for code, expected, word in ((3, 3, "failed"), (4, 4, "failed"), (5, 5, "ended"), (-9, 1, "failed"), (137, 1, "fail")):
+    for code, expected in ((3, 3), (4, 4), (5, 5), (-9, 1), (137, 1)):
         stage_processes.codes["code"] = code
-        with pytest.raises(JvlmError, match=rf"{word}.*the same command goes on") as caught:
+        with pytest.raises(JvlmError, match=r"(failed|ended in).*the same command goes on") as caught:
             run_recipe(short_recipe(), run, quiet)
         assert "stage 'corpus'" in str(caught.value)
         assert caught.value.exit_code == expected
@@ -289,4 +289,5 @@ def test_a_child_dies_with_its_parent(asks):
 def test_the_process_of_the_stages_and_that_of_each_ask_for_it():
     before, after = Path(find_spec("jvlm.stages.__main__").origin).read_text().split('if __name__ == "__main__":')
     assert "die_with_parent()" in after
-    assert before.index("if not child:") < before.index("die_with_parent()") < before.index("run_stage(run, name, keys[name])")
+    places = [before.index(text) for text in ("if not child:", "die_with_parent()", "run_stage(run, name, keys[name])")]
+    assert places == sorted(places)

@@ -1,0 +1,99 @@
+"""A recipe on two processes: the losses of one, process 0's files alone, its exit codes and its stop."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from jvlm.assets import asset
+from jvlm.files import read_json, read_json_lines
+
+JVLM = (sys.executable, "-c", "from jvlm.cli import main; main()")
+PREPARED = ("data", "corpus", "tokenizer")
+pytestmark = pytest.mark.slow
+
+
+def short(loop, **engine):
+    """A stage's loop, cut to a few steps; AdamW, for ZeRO has no Muon."""
+    return loop | {
+        "steps": 6,
+        "checkpoint_every": 3,
+        "log_every": 1,
+        "optimizer": {"muon": False, "learning_rate": 2e-3, "warmup": 2},
+        "engine": engine,
+    }
+
+
+def recipe(folder, processes, **engine):
+    """minute.yaml as far as instruct, in few steps; returns the file."""
+    settings = yaml.safe_load(asset("configs", "minute.yaml").read_text())
+    stages = {name: settings["stages"][name] for name in ("data", "corpus", "tokenizer", "pretrain", "clip", "align")}
+    stages["data"]["text_bytes"] = 100_000
+    stages["clip"]["loop"] = short({})
+    for name in ("pretrain", "align"):
+        stages[name]["loop"] = short({}, **engine)
+    phase = settings["stages"]["instruct"]["phases"]["conversations"]
+    phase |= {"data": [{"shards": "instruct_train"}, {"text": "medical"}], "loop": short({}, **engine)}
+    stages["instruct"] = {"phases": {"conversations": phase}}
+    folder.mkdir(exist_ok=True)
+    file = folder / "recipe.yaml"
+    settings |= {"name": "run", "threads": 1, "processes": processes, "stages": stages}
+    file.write_text(yaml.safe_dump(settings))
+    return file
+
+
+def command(file, *overrides):
+    return [*JVLM, "run", str(file), "--runs", str(file.parent), *overrides]
+
+
+def run(file, *overrides, code=0):
+    done = subprocess.run(command(file, *overrides), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-6000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The run folder of one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    run(recipe(folder, 1))
+    return folder / "run"
+
+
+@pytest.fixture
+def prepared(alone, tmp_path):
+    """A folder with a run whose stages before training are done."""
+    for stage in PREPARED:
+        shutil.copytree(alone / stage, tmp_path / "run" / stage)
+    return tmp_path
+
+
+def losses(folder):
+    return {record["step"]: record["loss"] for record in read_json_lines(folder / "metrics.jsonl")}
+
+
+def test_two_processes_with_zero_have_the_losses_of_one(alone, prepared):
+    out = run(recipe(prepared, 2, zero=2))
+    folder = prepared / "run"
+    for stage in ("pretrain", "align", "instruct/1-conversations"):
+        expected = losses(alone / stage)
+        assert list(expected) == [1, 2, 3, 4, 5, 6]
+        assert losses(folder / stage) == pytest.approx(expected, rel=1e-5), stage
+        assert out.count(f"{stage.split('/')[0]}: step 6/6") == 1
+    figures, expected = (read_json(where / "pretrain" / "done.json")["metrics"] for where in (folder, alone))
+    assert figures["bpc_model"] == pytest.approx(expected["bpc_model"], rel=1e-4)
+    assert read_json(folder / "model" / "config.json") == read_json(alone / "model" / "config.json")
+    assert "zero=2" in out
+    assert "stages.pretrain" not in out
+
+
+def test_a_run_goes_on_with_another_number_of_processes(alone, prepared):
+    """Half of a stage on two processes, the rest on one."""
+    file = recipe(prepared, 2)
+    out = run(file, "stages.pretrain.loop.time_limit=0.0001", code=5)
+    assert "ended by the time limit after step 1" in out
+    assert "ended in stage 'pretrain'" in out
+    assert "Traceback" not in out
+    assert not (prepared / "run" / "pretrain" / "done.json").exists()
