@@ -15,7 +15,7 @@ import pytest
 
 from jvlm import recipe as recipes
 from jvlm.assets import asset
-from jvlm.config import load_config
+from jvlm.config import dump_config, load_config
 from jvlm.errors import JvlmError, UsageError
 from jvlm.files import new_folder, read_json, write_json, write_text
 from jvlm.recipe import STAGES, Recipe, load_recipe, run_recipe, stage_keys
@@ -77,7 +77,64 @@ def test_shipped_recipes_are_whole():
         recipe = load_recipe(path, [])
         # nothing knows the truth about real pictures: no answer of the model's can be judged there
         left_out = ["prefer"] if recipe.stages.data.set == "real" else []
+        if path.stem == "text":
+            left_out = ["clip", "align", "medical", "eval", "caption"]
         assert [key.name for key in stage_keys(recipe)] == [name for name in STAGES if name not in left_out], path
+
+
+TEXT = """
+name: t
+stages:
+  corpus: {inputs: [{path: texts, source: mine}]}
+  tokenizer: {}
+  pretrain: {}
+  instruct: {phases: {chat: {data: [{shards: sets/chat}], train: [language]}}}
+  prefer: {shards: sets/pairs, train: [language]}
+"""
+
+
+def text_recipe(tmp_path, *overrides):
+    file = tmp_path / "r.yaml"
+    file.write_text(TEXT)
+    return load_recipe(file, list(overrides))
+
+
+def test_a_language_model_alone_needs_no_image_stage(tmp_path):
+    recipe = text_recipe(tmp_path)
+    assert [key.name for key in stage_keys(recipe)] == ["corpus", "tokenizer", "pretrain", "instruct", "prefer"]
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("stages.corpus={}", "stage 'corpus' needs stage 'data'"),
+        ("stages.instruct.phases.chat.data=[{shards: instruct_train}]", "stage 'instruct' needs stage 'data'"),
+        ("stages.instruct.phases.chat.data=[{text: medical}]", "stage 'instruct' needs stage 'data'"),
+        ("stages.prefer.shards=null", "stage 'prefer' needs stage 'align'"),
+        ("stages.eval={}", "stage 'eval' needs stage 'align'"),
+        ("stages.clip={}", "stage 'instruct' needs stage 'align'"),
+        ("stages.prefer.train=[projector, language]", "train: [language]"),
+        ("stages.instruct.phases.chat.train=[tower]", "instruct.phases.chat.train is ['tower']"),
+        ("stages.pretrain.start_from=model", "leave the stage 'tokenizer' out"),
+        ("stages.pretrain={start_from: model, language: {num_layers: 2}}", "leave pretrain.language out"),
+    ],
+)
+def test_what_does_not_go_together_is_told_before_anything_runs(tmp_path, override, fault):
+    with pytest.raises(UsageError, match=re.escape(fault)):
+        text_recipe(tmp_path, override)
+
+
+def test_a_recipe_that_starts_from_a_model_has_no_tokenizer_stage(tmp_path):
+    recipe = text_recipe(tmp_path, "stages.tokenizer=null", "stages.pretrain.start_from=model")
+    assert [key.name for key in stage_keys(recipe)] == ["corpus", "pretrain", "instruct", "prefer"]
+    with pytest.raises(UsageError, match="stage 'pretrain' needs stage 'tokenizer'"):
+        text_recipe(tmp_path, "stages.tokenizer=null")
+
+
+def test_a_recipe_comes_back_from_its_run_folder(tmp_path):
+    recipe = text_recipe(tmp_path, "stages.tokenizer=null", "stages.pretrain.start_from=model", "processes=3")
+    (tmp_path / "run.yaml").write_text(dump_config(recipe))
+    assert load_recipe(tmp_path / "run.yaml", []) == recipe
 
 
 @pytest.mark.parametrize(
@@ -140,7 +197,7 @@ def test_a_key_covers_the_stages_settings_and_all_before_it(override, first_chan
 
 
 def test_keys_are_stable_and_do_not_know_the_name():
-    assert keys() == keys("name=other") == keys("stages.clip.batch_size=32")
+    assert keys() == keys("name=other") == keys("stages.clip.batch_size=32") == keys("processes=4")
     assert len(set(keys().values())) == len(STAGES)
 
 
