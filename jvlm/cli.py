@@ -458,10 +458,10 @@ def _config(path: Path) -> Path:
 
     if path.exists():
         return path
-    shipped = asset("configs") / path.name
-    if not shipped.exists():
+    shipped = [file for file in asset("configs").rglob("*.yaml") if file.name == path.name]
+    if not shipped:
         raise UsageError("config file not found", where=path)
-    return shipped
+    return shipped[0]
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> None:
