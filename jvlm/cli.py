@@ -314,7 +314,7 @@ def data_build(
         if counts["errors"]:
             raise typer.Exit(EXIT_ITEM_ERRORS)
         return
-    settings = load_config(DataStage, None, overrides or []).model_dump()
+    settings = load_config(DataStage, None, overrides or []).model_dump(exclude={"set"})
     _print(build_named(name, out, seed, settings, _quiet if as_json else _say), as_json)
 
 

@@ -62,7 +62,7 @@ def main(run: Path, stages: list[str]) -> int:
     """Start one stage after the other; returns 0, or the exit code of the first that fails."""
     recipe = load_config(Recipe, run / "recipe.yaml")
     keys = {stage.name: stage.key for stage in stage_keys(recipe)}
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if "RANK" in os.environ:
         return _one_of_several(run, stages, keys)
     try:
         for name in stages:

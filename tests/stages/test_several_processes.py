@@ -32,7 +32,9 @@ def recipe(folder, processes, **engine):
     """minute.yaml as far as instruct, in few steps; returns the file."""
     settings = yaml.safe_load(asset("configs", "minute.yaml").read_text())
     stages = {name: settings["stages"][name] for name in ("data", "corpus", "tokenizer", "pretrain", "clip", "align")}
-    stages["data"]["text_bytes"] = 100_000
+    few = {name: 4 for name in stages["data"] if name not in ("text_bytes", "exam_test", "exam_twohop")}
+    many = {"text_bytes": 60_000, "captions_train": 40, "instruct_train": 60, "textbook_editions": 2}
+    stages["data"] |= few | many | {"dialogues_train": 4, "dialogue_pairs": 4}
     stages["clip"]["loop"] = short({})
     for name in ("pretrain", "align"):
         stages[name]["loop"] = short({}, **engine)
