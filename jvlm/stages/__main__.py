@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +88,9 @@ def _launch(run: Path, name: str, processes: int) -> int:
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    # torchrun would kill what has not saved its work half a minute after a SIGTERM
-    settings = ["--standalone", f"--nproc_per_node={processes}", "--signals_to_handle=SIGINT,SIGHUP,SIGQUIT"]
-    os.setpgid(0, 0)
-    signal.signal(signal.SIGTERM, _terminate_group)
+    # torchrun itself would kill what has not saved its work half a minute after a SIGTERM
+    settings = ["--standalone", f"--nproc_per_node={processes}", "--signals_to_handle=SIGHUP,SIGQUIT"]
+    signal.signal(signal.SIGTERM, _hand_on_to_children)
     try:
         torchrun.run(torchrun.parse_args([*settings, "-m", "jvlm.stages", str(run), name]))
     except ChildFailedError as error:
@@ -103,10 +102,11 @@ def _launch(run: Path, name: str, processes: int) -> int:
     return 0
 
 
-def _terminate_group(number: int, frame: object) -> None:
-    """Hand SIGTERM on to the processes of a stage, which are all of this process's group."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.killpg(0, signal.SIGTERM)
+def _hand_on_to_children(number: int, frame: object) -> None:
+    """SIGTERM to the processes of a stage, each of which torchrun gave a session of its own (Linux's list of them)."""
+    for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGTERM)
 
 
 def _one_of_several(run: Path, stages: list[str], keys: dict[str, str]) -> int:
