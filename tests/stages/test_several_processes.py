@@ -119,7 +119,10 @@ def test_sigterm_to_the_command_reaches_the_training(prepared, processes):
         if "pretrain: step 2/" in line:
             process.send_signal(signal.SIGTERM)
             break
-    out, _ = process.communicate(timeout=120)
+    try:
+        out, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 5, out
     assert "ended by SIGTERM after step" in out
     assert list((prepared / "run" / "pretrain" / "checkpoints").glob("step-*"))
