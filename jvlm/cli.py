@@ -294,7 +294,7 @@ def data_fetch(
 
 @data_app.command(name="build")
 def data_build(
-    name: Annotated[str, typer.Argument(help='A known data set, or a JSONL of {"image", "text"} rows.')],
+    name: Annotated[str, typer.Argument(help="A known data set, or a JSONL of captions, conversations or pairs.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     source: Annotated[Path | None, typer.Option(help="The published files of a set that is converted.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of a generated set.")] = 7,
@@ -303,18 +303,18 @@ def data_build(
 ) -> None:
     """Build a data set: shards with an index and hashes, text, or the records of an exam."""
     from jvlm.config import load_config
-    from jvlm.datasets import build_captions, build_named, convert_named
+    from jvlm.datasets import build_named, build_rows, convert_named
     from jvlm.settings import DataStage
 
     if name.endswith(".jsonl") or source:
         if overrides:
             raise UsageError("this set has no settings", fix=f"leave out {' '.join(overrides)}")
-        counts = convert_named(name, source, out) if source else build_captions(Path(name), out)
+        counts = convert_named(name, source, out) if source else build_rows(Path(name), out)
         _print(counts, as_json)
         if counts["errors"]:
             raise typer.Exit(EXIT_ITEM_ERRORS)
         return
-    settings = load_config(DataStage, None, overrides or []).model_dump()
+    settings = load_config(DataStage, None, overrides or []).model_dump(exclude={"set"})
     _print(build_named(name, out, seed, settings, _quiet if as_json else _say), as_json)
 
 
@@ -458,10 +458,10 @@ def _config(path: Path) -> Path:
 
     if path.exists():
         return path
-    shipped = asset("configs") / path.name
-    if not shipped.exists():
+    shipped = [file for file in asset("configs").rglob("*.yaml") if file.name == path.name]
+    if not shipped:
         raise UsageError("config file not found", where=path)
-    return shipped
+    return shipped[0]
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> None:

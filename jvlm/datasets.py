@@ -14,7 +14,7 @@ from jvlm.fetch import fetch
 from jvlm.files import append_json_line
 from jvlm.images.load import load_image
 from jvlm.images.shards import write_shards
-from jvlm.sample import CAPTION_PROMPT, ImageRef, Message, Sample
+from jvlm.sample import CAPTION_PROMPT, ImageRef, Sample
 
 
 def cards() -> dict[str, dict[str, Any]]:
@@ -59,18 +59,22 @@ def convert_named(name: str, source: Path, out: Path) -> dict[str, int]:
 def _card(name: str) -> dict[str, Any]:
     known = cards()
     if name not in known:
-        raise UsageError(f"no data set '{name}'", fix=f"known: {', '.join(known)}; or give a .jsonl of captions")
+        raise UsageError(f"no data set '{name}'", fix=f"known: {', '.join(known)}; or give a .jsonl of rows")
     return known[name]
 
 
-def build_captions(rows: Path, out: Path) -> dict[str, int]:
-    """Captioned images of your own: a JSONL of ``{"image": relative path, "text": caption}`` → shards in `out`.
+def build_rows(rows: Path, out: Path) -> dict[str, int]:
+    """A JSONL of your own → shards in `out`. A row is a caption, a conversation, or a preference pair:
 
-    Rows without text, with an unreadable image or not JSON are recorded with file and line in ``OUT.errors.jsonl``
-    and left out. Raises DataError when the file is missing or no row is usable.
+    ``{"image": path, "text": caption}``, ``{"messages": [{"role", "content"}, …]}``, or
+    ``{"prompt", "chosen", "rejected"}``, each a text or messages. The last two may have ``"images": [path, …]``, which
+    numbers in a message's content stand for: ``{"role": "user", "content": [0, "何ですか。"]}``. Paths are relative to
+    the file. Rows that are none of these, or have an unreadable image, are recorded with file and line in
+    ``OUT.errors.jsonl`` and left out. Raises DataError when the file is missing or no row is usable.
     """
     if not rows.is_file():
-        raise DataError("file not found", where=rows, fix='give a JSONL of {"image": path, "text": caption}')
+        fix = 'give a JSONL of {"image", "text"}, {"messages"} or {"prompt", "chosen", "rejected"} rows'
+        raise DataError("file not found", where=rows, fix=fix)
     out = out.resolve()
     ledger = out.with_name(out.name + ".errors.jsonl")
     ledger.unlink(missing_ok=True)
@@ -82,7 +86,7 @@ def build_captions(rows: Path, out: Path) -> dict[str, int]:
             if not line.strip():
                 continue
             try:
-                sample = _captioned(line, rows, number)
+                sample = _sample(line, rows, number)
             except DataError as error:
                 append_json_line(ledger, {"where": f"{rows}:{number}", "error": error.what})
                 counts["errors"] += 1
@@ -96,17 +100,46 @@ def build_captions(rows: Path, out: Path) -> dict[str, int]:
     return counts
 
 
-def _captioned(line: bytes, rows: Path, number: int) -> Sample:
+def _sample(line: bytes, rows: Path, number: int) -> Sample:
+    """Raises DataError for a row that is none, that has no text to learn, or an image that cannot be read."""
     try:
         record = json.loads(line)
-        image, text = record["image"], record["text"]
+        if not isinstance(record, dict):
+            raise TypeError
+        if "image" in record:
+            caption = [{"role": "assistant", "content": record["text"]}]
+            paths, meta = [str(record["image"])], {"source": str(record["image"])}
+            messages, rejected = [{"role": "user", "content": [0, CAPTION_PROMPT]}, *caption], None
+        else:
+            paths, meta = [str(path) for path in record.get("images", [])], {}
+            messages = record["messages"] if "messages" in record else _turns(record["prompt"], "user")
+            rejected = None
+            if "messages" not in record:
+                messages = [*messages, *_turns(record["chosen"], "assistant")]
+                rejected = _turns(record["rejected"], "assistant")
     except (ValueError, KeyError, TypeError):
-        raise DataError('not a row of {"image", "text"}') from None
-    if not isinstance(text, str) or not text.strip():
-        raise DataError("the caption has no text")
+        raise DataError('not a row of {"image", "text"}, {"messages"} or {"prompt", "chosen", "rejected"}') from None
+    references = [ImageRef(path=str(rows.parent / path)) for path in paths]
+    identity = {"id": f"{rows.stem}-{number:08d}", "messages": messages, "rejected": rejected, "meta": meta}
+    sample = Sample.from_record(identity, references)
+    _check_text(sample)
+    for reference in references:
+        load_image(reference)  # a picture that cannot be read must not reach a shard
+    sample.images = [ImageRef(data=reference.read()) for reference in references]
+    return sample
+
+
+def _turns(value: str | list[Any], role: str) -> list[Any]:
+    return [{"role": role, "content": value}] if isinstance(value, str) else list(value)
+
+
+def _check_text(sample: Sample) -> None:
+    learned = [message for message in sample.messages if message.role in ("assistant", "document")]
+    if not learned or any(not message.text.strip() for message in learned):
+        raise DataError("an answer, caption or document has no text, or there is none")
+    ends = [sample.messages[-1], *(sample.rejected or [])]
+    if sample.rejected is not None and [message.role for message in ends] != ["assistant", "assistant"]:
+        raise DataError("chosen ends with, and rejected is, one assistant turn")
+    text = "".join(message.text for message in sample.messages + (sample.rejected or []))
     if not text.isprintable() and any(0xD800 <= ord(character) < 0xE000 for character in text):
-        raise DataError("the caption is not valid Unicode: it holds half a surrogate pair")
-    reference = ImageRef(path=str(rows.parent / str(image)))
-    load_image(reference)  # a picture that cannot be read must not reach a shard
-    messages = [Message("user", [0, CAPTION_PROMPT]), Message("assistant", [text])]
-    return Sample(f"{rows.stem}-{number:08d}", messages, [ImageRef(data=reference.read())], meta={"source": str(image)})
+        raise DataError("the text is not valid Unicode: it holds half a surrogate pair")

@@ -5,7 +5,9 @@ weights, gradients and AdamW's two moments take in float32 (16 bytes a parameter
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from jvlm.files import read_json
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig, num_image_tokens
 from jvlm.recipe import Recipe
 from jvlm.settings import PhasedStage
@@ -63,25 +65,40 @@ def plan(recipe: Recipe) -> list[StagePlan]:
     stages = recipe.stages
     out: list[StagePlan] = []
     vocab = stages.tokenizer.vocab_size if stages.tokenizer else 0
+    whole = width = length = 0
     if stages.pretrain:
-        language = language_parameters(stages.pretrain.language, vocab)
-        out.append(_packed("pretrain", language, stages.pretrain.loop, stages.pretrain.packing))
+        if stages.pretrain.start_from:
+            whole, width, length, vocab = _of_directory(stages.pretrain.start_from)
+        else:
+            shape = stages.pretrain.shape
+            whole, width, length = language_parameters(shape, vocab), shape.hidden_size, shape.max_length
+        out.append(_packed("pretrain", whole, stages.pretrain.loop, stages.pretrain.packing))
     if stages.clip:
         vision, text = stages.clip.vision, text_tower_parameters(stages.clip.vision, vocab)
         tokens = stages.clip.loop.steps * stages.clip.batch_size * (vision.grid**2 + vision.text_length)
         out.append(_stage("clip", tower_parameters(vision) + text, tokens))
-    if not (stages.align and stages.pretrain and stages.clip):
-        return out
-    width = stages.pretrain.language.hidden_size
-    whole = language + tower_parameters(vision) + projector_parameters(stages.align.projector, vision, width)
-    out.append(_packed("align", whole, stages.align.loop, stages.align.packing))
+        if stages.align:
+            whole += tower_parameters(vision) + projector_parameters(stages.align.projector, vision, width)
+            out.append(_packed("align", whole, stages.align.loop, stages.align.packing))
     out += _phases("instruct", stages.instruct, whole)
     if stages.prefer:
         # both answers of a pair, at most this long; the reference is computed beforehand, forward only
-        length = stages.pretrain.language.max_length
         out.append(_stage("prefer", whole, stages.prefer.loop.steps * stages.prefer.pairs * 2 * length))
     out += _phases("medical", stages.medical, whole)
     return out
+
+
+def _of_directory(folder: Path) -> tuple[int, int, int, int]:
+    """Parameters, width, longest sequence and vocabulary of the language model that a directory holds."""
+    from jvlm.model.directory import WEIGHTS  # torch, which plans of new models do without
+    from jvlm.model.tensors import TensorFolder
+
+    config = read_json(folder / "config.json")
+    config = config.get("language", config)
+    weights = TensorFolder(folder, WEIGHTS)
+    parts = [name for name in weights if not name.startswith(("tower.", "projector."))]
+    parameters = sum(weights[name].numel() for name in parts)
+    return parameters, config["hidden_size"], config["max_position_embeddings"], config["vocab_size"]
 
 
 def _block(width: int) -> int:

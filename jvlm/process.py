@@ -5,6 +5,8 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
 
@@ -26,3 +28,18 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died in between
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def hand_on_sigterm(pid: int) -> Iterator[None]:
+    """A SIGTERM to this process goes to the child `pid`, whose end is then waited for: it may have work to save."""
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, hand_on)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

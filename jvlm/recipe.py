@@ -19,8 +19,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from jvlm.config import Config, dump_config, load_config
-from jvlm.errors import EXIT_FAILURE, JvlmError, UsageError
+from jvlm.errors import EXIT_FAILURE, EXIT_STOPPED, JvlmError, Stopped, UsageError
 from jvlm.files import lock, new_folder, read_json, verify_folder, write_text
+from jvlm.process import hand_on_sigterm
 from jvlm.settings import (
     AlignStage,
     AnyDataStage,
@@ -28,6 +29,7 @@ from jvlm.settings import (
     ClipStage,
     CorpusStage,
     EvalStage,
+    Part,
     PhasedStage,
     PreferStage,
     PretrainStage,
@@ -49,22 +51,10 @@ STAGES = (
     "caption",
     "report",
 )
-NEEDS: dict[str, tuple[str, ...]] = {
-    "data": (),
-    "corpus": ("data",),
-    "tokenizer": ("corpus",),
-    "pretrain": ("tokenizer",),
-    "clip": ("tokenizer",),
-    "align": ("pretrain", "clip"),
-    "instruct": ("align",),
-    "prefer": ("instruct",),
-    "medical": ("instruct",),
-    "eval": ("medical",),
-    "caption": ("medical",),
-    "report": (),
-}
-MODEL_STAGES = ("medical", "prefer", "instruct", "align")
-"""Stages that leave a vision-language model, the last first: that one is published as the run's model."""
+SHARED_STAGES = ("pretrain", "align", "instruct", "prefer", "medical")
+"""Stages whose training several processes can share. CLIP's negatives are one process's batch."""
+MODEL_STAGES = ("medical", "prefer", "instruct", "align", "pretrain")
+"""Stages that leave a model, the last first: that one is published as the run's model."""
 
 
 class Stages(Config):
@@ -83,9 +73,9 @@ class Stages(Config):
     align: AlignStage | None = None
     """Trains the projector alone."""
     instruct: PhasedStage | None = None
-    """Trains on captions until the model sees, then on image conversations."""
+    """Trains on captions until the model sees, then on image conversations; without `align`, on text alone."""
     prefer: PreferStage | None = None
-    """Direct preference optimisation on the model's own answers."""
+    """Direct preference optimisation on the model's own answers, or on given pairs."""
     medical: PhasedStage | None = None
     """Continual pretraining on medicine, then exam-style instruction, with replay."""
     eval: EvalStage | None = None
@@ -104,7 +94,10 @@ class Recipe(Config):
     seed: int = Field(7, ge=0)
     """Seed of everything that is drawn."""
     threads: int = Field(2, ge=1)
-    """Threads of each stage; results on a CPU are identical only for the same number."""
+    """Threads of each process of a stage; results on a CPU are identical only for the same number."""
+    processes: int = Field(1, ge=1)
+    """Processes of each training stage but clip, one for each GPU of this machine: torchrun starts them. A run may go
+    on with another number."""
     attention: Literal["auto", "xformers", "sdpa"] = "auto"
     """Attention backend; one that cannot run here is an error."""
     stages: Stages
@@ -120,19 +113,73 @@ class StageKey:
 
 
 def load_recipe(path: Path, overrides: list[str]) -> Recipe:
-    """Read a recipe and check that every stage has its predecessors. Raises UsageError with every fault."""
+    """Read a recipe and check that its stages go together. Raises UsageError with every fault."""
     recipe = load_config(Recipe, path, overrides)
     given = {name for name in STAGES if getattr(recipe.stages, name) is not None}
     missing = [
         f"stage '{name}' needs stage '{need}', which the recipe does not have"
-        for name in STAGES
+        for name, needed in _needs(recipe.stages).items()
         if name in given
-        for need in NEEDS[name]
+        for need in needed
         if need not in given
     ]
     if missing:
         raise UsageError("\n".join(missing), where=path, fix="add it or leave both out")
+    if faults := [*_start_faults(recipe.stages), *_text_faults(recipe.stages)]:
+        raise UsageError("\n".join(faults), where=path)
     return recipe
+
+
+def _needs(stages: Stages) -> dict[str, tuple[str, ...]]:
+    """The stages that each stage builds on, as the others are set."""
+    tokenizer = ("pretrain",) if stages.pretrain and stages.pretrain.start_from else ("tokenizer",)
+    on_policy = ("align", "data") if stages.prefer and stages.prefer.shards is None else ()
+    return {
+        "data": (),
+        "corpus": () if stages.corpus and stages.corpus.inputs else ("data",),
+        "tokenizer": ("corpus",),
+        "pretrain": ("corpus",) if tokenizer == ("pretrain",) else tokenizer,
+        "clip": (*tokenizer, "data"),
+        "align": ("pretrain", "clip"),
+        "instruct": ("align" if stages.clip or stages.align else "pretrain", *_data_needed(stages.instruct)),
+        "prefer": ("instruct", *on_policy),
+        "medical": ("instruct", *_data_needed(stages.medical)),
+        "eval": ("medical", "align"),
+        "caption": ("medical", "align"),
+        "report": (),
+    }
+
+
+def _data_needed(stage: PhasedStage | None) -> tuple[str, ...]:
+    sources = [source for phase in stage.phases.values() for source in phase.data] if stage else []
+    return ("data",) if any(source.from_data_stage for source in sources) else ()
+
+
+def _start_faults(stages: Stages) -> list[str]:
+    if stages.pretrain is None or stages.pretrain.start_from is None:
+        return []
+    faults = []
+    if stages.pretrain.language is not None:
+        faults.append("pretrain.start_from brings its shape with it: leave pretrain.language out")
+    if stages.tokenizer is not None:
+        faults.append("pretrain.start_from brings its tokenizer with it: leave the stage 'tokenizer' out")
+    return faults
+
+
+def _text_faults(stages: Stages) -> list[str]:
+    """What a recipe without images cannot have: a plain language model has one part."""
+    if stages.align is not None:
+        return []
+    parts: dict[str, list[Part]] = {}
+    for name, stage in (("instruct", stages.instruct), ("medical", stages.medical)):
+        parts |= {f"{name}.phases.{phase}": found.train for phase, found in (stage.phases if stage else {}).items()}
+    if stages.prefer is not None:
+        parts["prefer"] = stages.prefer.train
+    return [
+        f"{name}.train is {found}, and without stage 'align' there is a language model alone: train: [language]"
+        for name, found in parts.items()
+        if found != ["language"]
+    ]
 
 
 def stage_keys(recipe: Recipe) -> list[StageKey]:
@@ -176,7 +223,7 @@ def stage_record(run: Path, name: str) -> dict[str, Any] | None:
 
 
 def publish_model(recipe: Recipe, run: Path) -> None:
-    """Copy the last vision-language model to ``run/model``, verified."""
+    """Copy the last model to ``run/model``, verified."""
     for name in MODEL_STAGES:
         source = run / name / "model"
         if getattr(recipe.stages, name) is None or not source.is_dir():
@@ -204,7 +251,7 @@ def _refuse_changed(run: Path, stage: StageKey) -> None:
 
 
 def _start(recipe: Recipe, run: Path, stages: list[StageKey]) -> None:
-    """Run these stages in order, in one child process that forks a process for each."""
+    """Run these stages in order, in one child process that starts one or several for each."""
     if not stages:
         return
     threads = str(recipe.threads)
@@ -213,18 +260,25 @@ def _start(recipe: Recipe, run: Path, stages: list[StageKey]) -> None:
         "MKL_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
     }
-    command = [sys.executable, "-m", "jvlm.stages", str(run), *(f"{stage.name}:{stage.key}" for stage in stages)]
+    command = [sys.executable, "-m", "jvlm.stages", str(run), *(stage.name for stage in stages)]
+    process = subprocess.Popen(command, env=environment)
+    code: int | None
     try:
-        code = subprocess.run(command, env=environment, check=False).returncode
+        with hand_on_sigterm(process.pid):
+            code = process.wait()
     except KeyboardInterrupt:
+        process.kill()
+        process.wait()
         code = None
     if code == 0:
         return
     stopped = next((stage.name for stage in stages if stage_record(run, stage.name) is None), stages[-1].name)
     if code is None:
         raise JvlmError(f"interrupted in stage '{stopped}'", where=run, fix="the same command goes on from there")
+    if code == EXIT_STOPPED:
+        raise Stopped(f"ended in stage '{stopped}'", where=run, fix="the same command goes on from there")
     error = JvlmError(
         f"stage '{stopped}' failed", where=run / stopped, fix="mend it; the same command goes on from there"
     )
-    error.exit_code = code if 0 < code < 5 else EXIT_FAILURE
+    error.exit_code = code if 0 < code < EXIT_STOPPED else EXIT_FAILURE
     raise error

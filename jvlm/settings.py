@@ -49,6 +49,10 @@ class DataStage(Config):
     """Textbook pages and case reports with a picture."""
     medical_training: int = Field(5_000, ge=1)
     """Exam-style training conversations."""
+    dialogues_train: int = Field(1_000, ge=1)
+    """Conversations without an image about what the textbook says."""
+    dialogue_pairs: int = Field(500, ge=1)
+    """The same with a right and a wrong answer."""
     textbook_editions: int = Field(12, ge=1)
     """Wordings of the whole textbook."""
     case_reports: int = Field(600, ge=1)
@@ -114,8 +118,10 @@ class TokenizerStage(Config):
 class PretrainStage(Config):
     """Language-model pretraining on the cleaned corpus."""
 
-    language: LanguageConfig = LanguageConfig()
+    language: LanguageConfig | None = None
     """Shape of the model."""
+    start_from: Path | None = None
+    """A model directory to go on from, with its own tokenizer: continual pretraining, not from scratch."""
     loop: LoopConfig = LoopConfig()
     """Steps and optimizer."""
     packing: PackingConfig = PackingConfig()
@@ -123,8 +129,13 @@ class PretrainStage(Config):
     phases: list[TextPhase] = Field(default=[TextPhase()], min_length=1)
     """What is read when: the first from token 0, and then perhaps a last one of the best sources, in which a schedule
     with a decay ends."""
-    ngram_order: int = Field(5, ge=2, le=7)
-    """Order of the character n-gram the model is measured against."""
+    ngram_order: int | None = Field(5, ge=2, le=7)
+    """Order of the character n-gram the model is measured against; none for a corpus that does not fit into memory."""
+
+    @property
+    def shape(self) -> LanguageConfig:
+        """Shape of a model that starts from scratch."""
+        return self.language or LanguageConfig()
 
 
 class ClipStage(Config):
@@ -139,10 +150,10 @@ class ClipStage(Config):
 
 
 class Source(Config):
-    """One ingredient of a mixture: a set of image shards or a set of documents."""
+    """One ingredient of a mixture: a set of shards (conversations, with images or without) or a set of documents."""
 
     shards: str | None = None
-    """Name of a set of image shards that the data stage left."""
+    """Name of a set of shards that the data stage left, or the path, with a slash, of one of your own."""
     text: Literal["general", "medical"] | None = None
     """Documents: the cleaned general corpus or the medical texts."""
     repeat: float = Field(1.0, gt=0)
@@ -154,14 +165,19 @@ class Source(Config):
             raise ValueError("give either shards or text")
         return self
 
+    @property
+    def from_data_stage(self) -> bool:
+        """Whether the data stage leaves it."""
+        return self.text == "medical" or (self.shards is not None and "/" not in self.shards)
+
 
 class Phase(Config):
-    """One training phase of the vision-language model."""
+    """One training phase of the vision-language model, or of a language model alone."""
 
     data: list[Source] = Field(min_length=1)
     """What is mixed."""
     train: list[Part] = Field(default=["projector", "language"], min_length=1)
-    """Parts that learn; the others stay as they are."""
+    """Parts that learn; the others stay as they are. A language model without images is one part, `language`."""
     tower_rate: float = Field(1.0, gt=0)
     """Learning rate of the tower as a share of the others'."""
     loop: LoopConfig = LoopConfig()
@@ -198,8 +214,11 @@ class PhasedStage(Config):
 
 
 class PreferStage(Config):
-    """On-policy preference pairs by the world's own truth, then DPO."""
+    """DPO on given pairs, or on the model's own answers judged by the world's own truth."""
 
+    shards: str | None = None
+    """Preference pairs: a set that the data stage left, or the path, with a slash, of one of your own; left out, pairs
+    of the model's own answers."""
     samples: int = Field(4, ge=2)
     """Answers drawn for each image of the pool."""
     temperature: float = Field(1.0, gt=0)

@@ -13,6 +13,7 @@ from jvlm import cli
 from jvlm.errors import EXIT_BAD_DATA, EXIT_ITEM_ERRORS, EXIT_USAGE
 from jvlm.files import read_json_lines
 from jvlm.images.shards import ShardReader
+from jvlm.settings import DataStage
 
 HEAVY = ("torch", "transformers", "open_clip", "webdataset", "streamlit")
 LIGHT = (["--help"], ["plan", "minute.yaml", "--json"], ["data", "list", "--json"])
@@ -131,6 +132,21 @@ def test_data_that_is_missing_is_bad_data(jvlm, tmp_path, tokenizer, processor):
 
 
 # --- work -------------------------------------------------------------------------------------------------------
+
+
+def test_the_toy_world_is_built_with_settings(jvlm, tmp_path):
+    few = [f"{name}=2" for name in DataStage.model_fields if name not in ("set", "image_size", "text_bytes", "workers")]
+    settings = [*few, "text_bytes=10000", "workers=1", "image_size=32"]
+    code, output, _ = jvlm("data", "build", "toyworld", "--out", tmp_path / "toy", *settings, "--json")
+    assert code == 0
+    assert json.loads(output)["shards/dialogue_pairs"] == {"samples": 2, "images": 0}
+    assert len(ShardReader(tmp_path / "toy" / "shards" / "captions_train")) == 2
+
+
+def test_a_size_is_found_by_its_name(jvlm):
+    code, output, _ = jvlm("plan", "10m.yaml", "--json")
+    assert code == 0
+    assert json.loads(output)["stages"][0]["parameters"] == pytest.approx(10e6, rel=0.03)
 
 
 def test_captions_with_bad_rows_are_built_and_the_exit_code_says_so(jvlm, tmp_path):

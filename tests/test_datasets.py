@@ -1,11 +1,11 @@
-"""Captioned images of one's own: good rows become samples, bad ones a ledger with file and line."""
+"""Captions, conversations and pairs of one's own: good rows become samples, bad ones a ledger with file and line."""
 
 import json
 
 import pytest
 from tiny import encoded_image
 
-from jvlm.datasets import build_captions, build_named, cards, convert_named
+from jvlm.datasets import build_named, build_rows, cards, convert_named
 from jvlm.errors import DataError, UsageError
 from jvlm.files import read_json_lines
 from jvlm.images.shards import ShardReader, check_shards
@@ -20,7 +20,7 @@ def build(tmp_path, *lines):
     (tmp_path / "pictures" / "cut.png").write_bytes(encoded_image(3)[:200])
     rows = tmp_path / "rows.jsonl"
     rows.write_bytes(b"".join((line if isinstance(line, bytes) else line.encode()) + b"\n" for line in lines))
-    counts = build_captions(rows, tmp_path / "set")
+    counts = build_rows(rows, tmp_path / "set")
     errors = {}
     for record in read_json_lines(tmp_path / "set.errors.jsonl"):
         file, _, line = record["where"].rpartition(":")
@@ -96,7 +96,7 @@ def test_nothing_usable_and_nothing_there_are_errors(tmp_path):
     assert len(read_json_lines(tmp_path / "set.errors.jsonl")) == 2
     assert not (tmp_path / "set").exists()
     with pytest.raises(DataError, match="file not found"):
-        build_captions(tmp_path / "none.jsonl", tmp_path / "set")
+        build_rows(tmp_path / "none.jsonl", tmp_path / "set")
 
 
 def test_a_second_build_starts_a_new_ledger(tmp_path):
@@ -137,3 +137,77 @@ def test_a_published_set_is_converted_from_its_source(tmp_path):
         convert_named("coco", tmp_path / "in", tmp_path / "out")
     with pytest.raises(UsageError, match=r"--source FOLDER: questions\.jsonl"):
         build_named("clinical_lab", tmp_path / "out", 0, {}, print)
+
+
+# --- conversations and pairs ------------------------------------------------------------------------------------
+
+QUESTION, ANSWER = {"role": "user", "content": "何ですか。"}, {"role": "assistant", "content": "赤い丸です。"}
+
+
+def lines(*records):
+    return [json.dumps(record, ensure_ascii=False) for record in records]
+
+
+def test_conversations_need_no_image_and_may_have_several(tmp_path):
+    system = {"role": "system", "content": "短く答えてください。"}
+    seen = {"role": "user", "content": [1, "と", 0, "の違いは。"]}
+    counts, reader, errors = build(
+        tmp_path,
+        *lines(
+            {"messages": [system, QUESTION, ANSWER, QUESTION, ANSWER]},
+            {"messages": [seen, ANSWER], "images": ["pictures/0.png", "pictures/1.png"]},
+            {"messages": [{"role": "document", "content": "本文。"}]},
+        ),
+    )
+    assert (counts, errors) == ({"samples": 3, "errors": 0}, {})
+    assert check_shards(tmp_path / "set") == []
+    first, second, third = (reader.read(i) for i in range(3))
+    assert [(m.role, m.text) for m in first.messages[:3]] == [
+        ("system", "短く答えてください。"),
+        ("user", "何ですか。"),
+        ("assistant", "赤い丸です。"),
+    ]
+    assert first.images == []
+    assert second.messages[0].content == [1, "と", 0, "の違いは。"]
+    assert [image.read() for image in second.images] == [encoded_image(0), encoded_image(1)]
+    assert third.messages[0].role == "document"
+    assert first.rejected is None
+
+
+def test_preference_pairs_are_texts_or_messages(tmp_path):
+    again = [QUESTION, ANSWER, {"role": "user", "content": "色は。"}]
+    counts, reader, _ = build(
+        tmp_path,
+        *lines(
+            {"prompt": "何ですか。", "chosen": "赤い丸です。", "rejected": "青です。"},
+            {"prompt": again, "chosen": [ANSWER], "rejected": [{"role": "assistant", "content": "青。"}]},
+        ),
+    )
+    assert counts == {"samples": 2, "errors": 0}
+    one, two = reader.read(0), reader.read(1)
+    assert [(m.role, m.text) for m in one.messages] == [("user", "何ですか。"), ("assistant", "赤い丸です。")]
+    assert [(m.role, m.text) for m in one.rejected] == [("assistant", "青です。")]
+    assert [m.text for m in two.messages] == ["何ですか。", "赤い丸です。", "色は。", "赤い丸です。"]
+    assert [m.text for m in two.rejected] == ["青。"]
+
+
+@pytest.mark.parametrize(
+    ("record", "error"),
+    [
+        ({"messages": [QUESTION]}, "no text, or there is none"),
+        ({"messages": [QUESTION, {"role": "assistant", "content": " "}]}, "no text"),
+        ({"messages": [QUESTION, {"role": "robot", "content": "a"}]}, "robot"),
+        ({"messages": [{"role": "user", "content": [0, "これは"]}, ANSWER]}, "names image 0"),
+        ({"messages": [QUESTION, ANSWER], "images": ["pictures/cut.png"]}, "image"),
+        ({"messages": "何"}, "not a sample record"),
+        ({"prompt": "何", "chosen": "赤"}, "not a row"),
+        ({"prompt": "何", "chosen": "赤", "rejected": [ANSWER, ANSWER]}, "one assistant turn"),
+        ({"prompt": "何", "chosen": [QUESTION], "rejected": "青"}, "no text, or there is none"),
+        ({"prompt": "何", "chosen": "赤", "rejected": "\ud800"}, "surrogate"),
+    ],
+    ids=str,
+)
+def test_rows_that_teach_nothing_are_recorded(tmp_path, record, error):
+    counts, _, errors = build(tmp_path, GOOD, json.dumps(record), GOOD)
+    assert counts == {"samples": 2, "errors": 1}
+    assert error in errors[2]

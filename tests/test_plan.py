@@ -3,9 +3,10 @@
 import pytest
 
 from jvlm.assets import asset
+from jvlm.config import load_config
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
 from jvlm.plan import language_parameters, plan, tower_parameters
-from jvlm.recipe import load_recipe
+from jvlm.recipe import Recipe, load_recipe
 
 
 def count(module):
@@ -76,3 +77,73 @@ def test_parameters_of_each_line_are_those_of_the_model_trained(minute):
     assert rows["pretrain"] == count(language)
     assert rows["clip"] == count(build_clip(stages.clip.vision, vocab, 3, 8))
     assert rows["align"] == rows["instruct/3-conversations"] == count(model)
+
+
+# of the published models where there is one: all parameters, with both matrices of embeddings where they are two
+SIZES = {
+    "1m": 1e6,
+    "10m": 10e6,
+    "30m": 30e6,
+    "152m": 152e6,
+    "980m": 980e6,
+    "1.8b": 1.87e9,
+    "3.8b": 3.8e9,
+    "7.3b": 7.3e9,
+    "8b": 8e9,
+    "13b": 13.7e9,
+}
+
+
+def test_every_size_is_listed():
+    assert {path.stem for path in asset("configs", "sizes").glob("*.yaml")} == set(SIZES)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_size_is_what_its_name_says(name):
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    recipe = load_recipe(asset("configs", "sizes", f"{name}.yaml"), [])
+    assert recipe.name == name
+    (row,) = plan(recipe)
+    shape, vocab = recipe.stages.pretrain.shape, recipe.stages.tokenizer.vocab_size
+    with torch.device("meta"):
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=vocab,
+                hidden_size=shape.hidden_size,
+                intermediate_size=shape.intermediate_size,
+                num_hidden_layers=shape.num_layers,
+                num_attention_heads=shape.num_heads,
+                num_key_value_heads=shape.num_kv_heads or shape.num_heads,
+                tie_word_embeddings=shape.tie_embeddings,
+            )
+        )
+    assert row.parameters == count(model)
+    assert row.parameters == pytest.approx(SIZES[name], rel=0.03)
+    packing, loop = recipe.stages.pretrain.packing, recipe.stages.pretrain.loop
+    pieces = max(1, packing.accumulation // recipe.processes)
+    assert packing.rows % (recipe.processes * pieces) == 0
+    assert packing.row_length == shape.max_length
+    assert loop.optimizer.warmup < loop.steps
+    tokens_a_parameter = row.tokens / row.parameters
+    assert tokens_a_parameter > 19
+
+
+def test_a_model_to_start_from_brings_its_size(tmp_path, tokenizer):
+    from tiny import LANGUAGE, make_language, make_model
+
+    from jvlm.model.directory import save_model
+    from jvlm.model.processor import Processor
+
+    model = make_language(tokenizer)
+    save_model(tmp_path / "text", model, Processor(tokenizer))
+    whole = make_model(tokenizer)
+    save_model(tmp_path / "images", whole, Processor(tokenizer))
+    for folder in ("text", "images"):
+        start = {"start_from": str(tmp_path / folder)}
+        stages = {"corpus": {"inputs": [{"path": "x", "source": "x"}]}, "pretrain": start}
+        stages["prefer"] = {"shards": "sets/pairs", "pairs": 3, "loop": {"steps": 10}}
+        rows = {row.stage: row for row in plan(load_config(Recipe, None, [], {"name": "a", "stages": stages}))}
+        assert rows["pretrain"].parameters == rows["prefer"].parameters == count(model)
+        assert rows["prefer"].tokens == 10 * 3 * 2 * LANGUAGE.max_length

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jvlm_data.toyworld import corpus, dirt, exam, exam_training, general, medicine
+from jvlm_data.toyworld import corpus, dialogues, dirt, exam, exam_training, general, medicine
 
 from jvlm.errors import DataError
 from jvlm.files import new_folder, read_json, sha256_bytes, verify_folder, write_bytes, write_json
@@ -49,6 +49,8 @@ class ToyworldConfig:
     preference_pool: int = 1_500
     medical_pages: int = 1_500
     medical_training: int = 5_000
+    dialogues_train: int = 1_000
+    dialogue_pairs: int = 500
     textbook_editions: int = 12
     case_reports: int = 600
     exam_test: int = 480
@@ -58,7 +60,7 @@ class ToyworldConfig:
 
     @property
     def set_sizes(self) -> dict[str, int]:
-        """Samples of every image set, by the name of its shard folder."""
+        """Samples of every set, by the name of its shard folder."""
         kinds = len(general.VQA_KINDS)
         return {
             "captions_train": self.captions_train,
@@ -74,15 +76,19 @@ class ToyworldConfig:
             "preference_pool": self.preference_pool,
             "medical_pages": self.medical_pages,
             "medical_training": self.medical_training,
+            "dialogues_train": self.dialogues_train,
+            "dialogue_pairs": self.dialogue_pairs,
         }
 
 
 def make_sample(set_name: str, seed: int, index: int, size: int) -> Sample:
-    """Sample `index` of any image set."""
+    """Sample `index` of any set."""
     if set_name == "medical_pages":
         return medicine.image_page(seed, index, size)
     if set_name == "medical_training":
         return exam_training.training_item(seed, index, size)
+    if set_name in dialogues.SET_NAMES:
+        return dialogues.make(set_name, seed, index)
     return general.make(set_name, seed, index, size)
 
 

@@ -24,7 +24,7 @@ BATCH = 128
 def clip(context: StageContext) -> dict[str, Any]:
     """Train, save, and retrieve among the test captions."""
     config, vision = context.config, context.config.vision
-    tokenizer = Tokenizer.load(context.run / "tokenizer" / "model")
+    tokenizer = Tokenizer.load(context.tokenizer)
     processor = Processor(tokenizer, vision)
     torch.manual_seed(context.recipe.seed)
     model = build_clip(vision, tokenizer.vocab_size, processor.pad, processor.end)

@@ -1,11 +1,18 @@
 """What a stage is given: its run, its settings, its folder."""
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jvlm.files import append_json_line, read_json_lines
 from jvlm.recipe import Recipe
+
+if TYPE_CHECKING:
+    from jvlm.train.world import World
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,45 @@ class StageContext:
         """Image shards by set name."""
         return self.data / "shards"
 
+    def shard_folder(self, name: str) -> Path:
+        """A set that the data stage left, or one of the user's: what holds a slash is a path."""
+        return Path(name) if "/" in name else self.shards / name
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder that holds the run's tokenizer."""
+        pretrain = self.recipe.stages.pretrain
+        started = pretrain.start_from if pretrain else None
+        return started or self.run / "tokenizer" / "model"
+
+    @property
+    def rank(self) -> int:
+        """Number of this process among those of the stage, as torchrun says it; 0 writes the stage's files."""
+        return int(os.environ.get("RANK", "0"))
+
+    @property
+    def world(self) -> "World":
+        """The processes of a training stage; torch is imported only for those."""
+        from jvlm.train.world import join_world
+
+        return join_world()
+
+    def first_alone(self, make: Callable[[], T]) -> T:
+        """What `make` gives, on process 0 before the others, which find the files it left."""
+        if self.rank == 0:
+            made = make()
+            self.world.from_first(None)
+            return made
+        self.world.from_first(None)
+        return make()
+
     def say(self, text: str) -> None:
         """A line of progress."""
-        print(f"{self.name}: {text}", flush=True)
+        if self.rank == 0:
+            print(f"{self.name}: {text}", flush=True)
 
     def record_error(self, sample_id: str, message: str) -> None:
-        """An item that could not be used: the stage goes on, the report counts it."""
-        ledger = self.folder / "errors.jsonl"
+        """An item that could not be used: the stage goes on, the report counts it. Each process has its ledger."""
+        ledger = self.folder / (f"errors-{self.rank}.jsonl" if self.rank else "errors.jsonl")
         if sample_id not in {record["id"] for record in read_json_lines(ledger)}:  # not again in the next epoch
             append_json_line(ledger, {"id": sample_id, "error": message})

@@ -88,7 +88,11 @@ def _conversations(context: StageContext) -> list[str]:
     from jvlm.train.order import spread
 
     texts: list[str] = []
-    for name in ("captions_train", "instruct_train", "medical_training"):
+    stages = context.recipe.stages
+    with_images = ("captions_train", "instruct_train", "medical_training")
+    for name in with_images if stages.clip else ("dialogues_train",):
+        if stages.data is None or not (context.shards / name).is_dir():
+            continue
         shards = ShardReader(context.shards / name)
         for index in spread(len(shards), 2000):
             texts += [m["content"][-1] for m in shards.record(index)["messages"] if isinstance(m["content"][-1], str)]

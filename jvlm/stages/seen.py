@@ -6,6 +6,7 @@ from jvlm.config import load_config
 from jvlm.errors import DataError
 from jvlm.model.processor import Processor
 from jvlm.recipe import Recipe
+from jvlm.stages.context import StageContext
 from jvlm.text.shards import TokenShards
 from jvlm.text.tokenizer import Tokenizer
 from jvlm.train.curriculum import Sighting, sightings, text_curriculum
@@ -25,6 +26,6 @@ def seen_in_pretraining(run: Path, identity: str) -> list[Sighting]:
     if not found:
         fix = f"ids look like {shards.identity(0)['id']}"
         raise DataError("no such document was trained on", where=identity, fix=fix)
-    processor = Processor(Tokenizer.load(run / "tokenizer" / "model"))
+    processor = Processor(Tokenizer.load(StageContext(run, "pretrain", recipe).tokenizer))
     rows = text_curriculum(config.phases, config.packing, config.loop.steps, shards, processor, recipe.seed)
     return sightings(rows, found, config.packing.rows, config.loop.steps)

@@ -1,4 +1,7 @@
-"""The stages that train the vision-language model: align, instruct and medical are phases over mixtures."""
+"""The stages after pretraining: align, instruct and medical are phases over mixtures.
+
+Without align, instruct and medical train the language model alone, on text.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -6,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from jvlm.files import repeat_folder
 from jvlm.images.shards import ShardReader
@@ -16,6 +20,7 @@ from jvlm.model.processor import Processor
 from jvlm.model.vision import VisionTower
 from jvlm.settings import Phase, Source
 from jvlm.stages.context import StageContext
+from jvlm.stages.pretrain import load_language
 from jvlm.text.corpus import read_corpus
 from jvlm.text.raw import read_documents
 from jvlm.text.shards import token_shards
@@ -45,7 +50,7 @@ def align(context: StageContext) -> dict[str, Any]:
 def _fit_projector(context: StageContext, model: JvlmModel, processor: Processor) -> None:
     """Standardise the tower's features over images from all of the stage's data."""
     shards = next(source.shards for source in context.config.data if source.shards)
-    samples = ImageSamples(ShardReader(context.shards / shards), processor, context.record_error)
+    samples = ImageSamples(ShardReader(context.shard_folder(shards)), processor, context.record_error)
     pixels = [p for index in spread(len(samples.lengths), FIT_SAMPLES) for p in samples.example(index).pixels]
     with torch.inference_mode():
         features = model.tower(torch.from_numpy(np.stack(pixels)))
@@ -53,20 +58,23 @@ def _fit_projector(context: StageContext, model: JvlmModel, processor: Processor
 
 
 def instruct(context: StageContext) -> dict[str, Any]:
-    """Captions until the model sees, then image conversations."""
-    return _phases(context, context.run / "align" / "model")
+    """Captions until the model sees, then image conversations; conversations alone for a language model."""
+    before = "pretrain" if context.recipe.stages.align is None else "align"
+    return _phases(context, context.run / before / "model")
 
 
 def medical(context: StageContext) -> dict[str, Any]:
     """Continual pretraining on medicine, then exam-style instruction; each phase has a folder of its own."""
-    config = context.config
-    before = "prefer" if context.recipe.stages.prefer is not None else "instruct"
-    loaded = load_directory(context.run / before / "model")
-    texts = _first(context.data / "text" / "medical.jsonl", MEASURED_CHARACTERS)
-    figures: dict[str, Any] = {"bpc_medical_before": bits_per_character(loaded.model.language, loaded.processor, texts)}
-    figures |= _phases(context, context.run / before / "model")
-    pretrained = load_directory(context.folder / next(iter(config.folders)) / "model").model.language
-    figures["bpc_medical_after"] = bits_per_character(pretrained, loaded.processor, texts)
+    before = context.run / ("prefer" if context.recipe.stages.prefer is not None else "instruct") / "model"
+    figures = _phases(context, before)
+    file = context.data / "text" / "medical.jsonl"
+    if context.rank or not file.is_file():
+        return figures
+    texts = _first(file, MEASURED_CHARACTERS)
+    pretrained = context.folder / next(iter(context.config.folders)) / "model"
+    for when, folder in (("before", before), ("after", pretrained)):
+        model, processor = load_language(folder)
+        figures[f"bpc_medical_{when}"] = bits_per_character(model, processor, texts)
     return figures
 
 
@@ -87,11 +95,12 @@ def _phases(context: StageContext, source: Path) -> dict[str, Any]:
         loaded = load_directory(source)
         figures[name] = _phase(context, phase, loaded.model, loaded.processor, context.folder / name)
         source = context.folder / name / "model"
-    repeat_folder(source, context.folder / "model")
+    if context.rank == 0:
+        repeat_folder(source, context.folder / "model")
     return figures
 
 
-def _phase(context: StageContext, phase: Phase, model: JvlmModel, processor: Processor, folder: Path) -> dict[str, Any]:
+def _phase(context: StageContext, phase: Phase, model: nn.Module, processor: Processor, folder: Path) -> dict[str, Any]:
     sets = [_open(context, source, processor, phase.packing.row_length) for source in phase.data]
     mixture = Mixture(sets, [source.repeat for source in phase.data])
     names = [source.shards or source.text for source in phase.data]
@@ -107,12 +116,12 @@ def _phase(context: StageContext, phase: Phase, model: JvlmModel, processor: Pro
 
 def _open(context: StageContext, source: Source, processor: Processor, row_length: int) -> SampleSet:
     if source.shards is not None:
-        return ImageSamples(ShardReader(context.shards / source.shards), processor, context.record_error)
+        return ImageSamples(ShardReader(context.shard_folder(source.shards)), processor, context.record_error)
     assert source.text is not None
     documents = {
         "general": read_corpus(context.run / "corpus" / "text" / "train.jsonl"),
         "medical": read_documents(context.data / "text" / "medical.jsonl", "medical", []),
     }
-    folder = context.folder / f"tokens-{source.text}"
-    shards = token_shards(documents[source.text], processor.tokenizer, folder)
+    folder, texts = context.folder / f"tokens-{source.text}", documents[source.text]
+    shards = context.first_alone(lambda: token_shards(texts, processor.tokenizer, folder))
     return TokenDocuments(shards, processor, max_length=row_length)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -52,6 +53,7 @@ class World:
 
 
 ONE_PROCESS = World()
+PATIENCE = timedelta(days=1)  # process 0 may prepare data for hours; a process that dies is torchrun's to notice
 
 
 def join_world() -> World:
@@ -62,7 +64,7 @@ def join_world() -> World:
         torch.cuda.set_device(device)
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     return World(int(os.environ.get("RANK", "0")), size, device)
 
 

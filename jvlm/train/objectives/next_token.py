@@ -25,7 +25,7 @@ class NextToken:
 
     def __init__(
         self,
-        model: LlamaForCausalLM | JvlmModel,
+        model: nn.Module,
         rows: PackedRows | Curriculum,
         packing: PackingConfig,
         rate_scale: dict[str, float] | None = None,
@@ -67,11 +67,15 @@ def language_model(model: nn.Module) -> LlamaForCausalLM:
     return model.language if isinstance(model, JvlmModel) else model  # type: ignore[return-value]
 
 
-def train_only(model: JvlmModel, parts: Sequence[str]) -> None:
-    """Freeze everything but `parts` (of tower, projector, language). Raises UsageError for an unknown part."""
-    known = ("tower", "projector", "language")
+def train_only(model: nn.Module, parts: Sequence[str]) -> None:
+    """Freeze everything but `parts`: tower, projector, language; a language model alone is all `language`.
+
+    Raises UsageError for an unknown part.
+    """
+    whole = isinstance(model, JvlmModel)
+    known = ("tower", "projector", "language") if whole else ("language",)
     for part in parts:
         if part not in known:
             raise UsageError(f"'{part}' is no part of the model", fix=f"parts: {', '.join(known)}")
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.split(".", 1)[0] in parts)
+        parameter.requires_grad_(not whole or name.split(".", 1)[0] in parts)

@@ -1,4 +1,4 @@
-"""DPO on image conversations (Rafailov et al. 2023), with a likelihood term on the chosen answer.
+"""DPO on conversations, with images or without (Rafailov et al. 2023), with a likelihood term on the chosen answer.
 
 The reference model's log-probabilities are computed once, beforehand, and handed in: training holds one model.
 """
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from jvlm.errors import DataError, UsageError
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
-from jvlm.model.jvlm import JvlmModel
 from jvlm.model.loss import token_log_probabilities
 from jvlm.model.packed import Example, PackedBatch, pack
 from jvlm.model.processor import Processor
@@ -63,7 +62,7 @@ def pair_batch(samples: Sequence[Sample], processor: Processor) -> PackedBatch:
     return pack([examples], sum(len(e.inputs) for e in examples), processor.pad)
 
 
-def answer_log_probabilities(model: JvlmModel, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+def answer_log_probabilities(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, Tensor]:
     """Summed log-probability and number of target tokens of each document of a one-row batch: both ``[documents]``."""
     hidden = packed_hidden(model, batch)[0]
     tokens = token_log_probabilities(hidden, batch.labels[0], language_model(model).lm_head)
@@ -80,7 +79,7 @@ class Preference:
 
     def __init__(
         self,
-        model: JvlmModel,
+        model: nn.Module,
         processor: Processor,
         shards: ShardReader,
         reference: Mapping[str, Sequence[float]],
@@ -91,7 +90,7 @@ class Preference:
         rate_scale: dict[str, float],
     ) -> None:
         self.model: nn.Module = model
-        self.policy, self.processor, self.shards, self.reference = model, processor, shards, reference
+        self.processor, self.shards, self.reference = processor, shards, reference
         self.pairs, self.beta, self.alpha, self.seed = pairs, beta, alpha, seed
         self.rate_scale = rate_scale
 
@@ -108,7 +107,7 @@ class Preference:
         return [PairBatch(pair_batch(samples, self.processor), reference)]
 
     def loss_sum(self, batch: PairBatch) -> Tensor:
-        sums, counts = answer_log_probabilities(self.policy, batch.packed)
+        sums, counts = answer_log_probabilities(self.model, batch.packed)
         chosen, rejected = sums[0::2], sums[1::2]
         margin = (chosen - rejected) - (batch.reference[:, 0] - batch.reference[:, 1])
         return -F.logsigmoid(self.beta * margin).sum() - self.alpha * (chosen / counts[0::2]).sum()
