@@ -141,7 +141,7 @@ def evaluate(
 def export(
     model: Annotated[Path, typer.Argument(help="A model directory.")],
     out: Annotated[Path, typer.Argument(help="The directory to write.")],
-    format: Annotated[str, typer.Option(help="llama: the language model alone, as transformers' LlamaForCausalLM.")],
+    format: Annotated[str, typer.Option(help="hf: the language model alone, as the transformers class it is.")],
 ) -> None:
     """Write a plain transformers directory."""
     from jvlm.model.export import export as write
