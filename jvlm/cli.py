@@ -149,6 +149,17 @@ def export(
     print(f"{out}: {write(model, out, format)}")
 
 
+@app.command(name="import")
+def adopt(
+    folder: Annotated[Path, typer.Argument(help="A Hugging Face folder of a Llama, Mistral, Mixtral or Qwen 2 or 3.")],
+    out: Annotated[Path, typer.Option(help="The model directory to write.")],
+) -> None:
+    """Make a model directory of another program's language model, to train on from."""
+    from jvlm.model.adopt import adopt as bring_in
+
+    print(f"{out}: {bring_in(folder, out)}")
+
+
 @app.command()
 def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False) -> None:
     """What a recipe costs: parameters, tokens, operations and memory of each training stage."""
