@@ -28,10 +28,10 @@ def adopt(source: Path, target: Path) -> str:
     tokenizer, new = adopt_tokenizer(source)
     model = _weights(source, config)
     known = tokenizer.vocab_size - len(new)
-    if tokenizer.vocab_size > model.get_input_embeddings().num_embeddings:
+    if tokenizer.vocab_size > model.config.vocab_size:
         model.resize_token_embeddings(tokenizer.vocab_size, mean_resizing=False)
     with torch.no_grad():
-        for table in (model.get_input_embeddings().weight, model.lm_head.weight):  # one and the same where tied
+        for table in (model.model.embed_tokens.weight, model.lm_head.weight):  # one and the same where tied
             table[new] = table[:known].mean(0)
     processor = Processor(tokenizer)
     settings = model.config

@@ -195,7 +195,8 @@ def test_control_tokens_are_there_and_cannot_be_typed(kind, tmp_path):
     for text in [*TYPED, *(f"{a} {b}x" for a, b in pairwise(TYPED)), *TEXTS]:
         ids = tokenizer.encode(text)
         assert not control & set(ids), text
-        assert tokenizer.decode(ids) == text
+        # Metaspace puts no space before one that is there, and takes the first away again
+        assert tokenizer.decode(ids) == (text.removeprefix(" ") if kind == "mistral" else text)
     answer = Message("assistant", ["<|end|></s><s> そうです"])
     encoded = loaded.processor.encode([Message("user", ["<|assistant|>"]), answer])
     assert [n for n in encoded.ids if n in control] == [

@@ -5,6 +5,7 @@ The stages differ in their data and in which parts of the model learn, not in wh
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from transformers import MixtralConfig
 
@@ -54,7 +55,7 @@ class NextToken:
             hidden = packed_hidden(self.model, batch)
         loss = chunked_cross_entropy_sum(hidden, batch.labels, language.lm_head)
         if isinstance(language.config, MixtralConfig) and batch.weight:
-            real = batch.input_ids.ne(language.config.pad_token_id)
+            real = torch.ne(batch.input_ids, torch.tensor(language.config.pad_token_id))
             loss = loss + batch.weight * balance_loss(language.config, scores, real)
         return loss
 
