@@ -158,7 +158,7 @@ def test_the_loss_of_a_mixture_has_its_balance_in_it(tokenizer, text_shards):
     found = {}
     for balance, router_z in ((0.0, 0.0), (0.01, 0.0), (0.0, 0.001), (0.01, 0.001)):
         config.router_aux_loss_coef, config.router_z_loss_coef = balance, router_z
-        found[balance, router_z] = float(one.loss_sum(batch)) / batch.weight
+        found[balance, router_z] = float(one.loss_sum(batch).detach()) / batch.weight
     with torch.no_grad():
         logits = model.lm_head(packed_hidden(model, batch)).flatten(0, 1)
         entropy = F.cross_entropy(logits, batch.labels.flatten(), ignore_index=-100)
