@@ -61,10 +61,19 @@ def load_named_tensors(model: nn.Module, tensors: Mapping[str, Tensor], where: o
 
 def language_config_record(config: PreTrainedConfig) -> dict[str, Any]:
     """config.json of a language model in both spellings: readers older than transformers 5 look for `rope_theta`,
-    `rope_scaling` and `torch_dtype`, and fall back to wrong values in silence when they are not there."""
+    `rope_scaling` and `torch_dtype`, and fall back to wrong values in silence when they are not there.
+
+    What is None is left out, but where a reader would put another value for it: a Mistral without a sliding window.
+    """
     record = json.loads(config.to_json_string(use_diff=False))
-    record = {key: value for key, value in record.items() if value is not None and not key.startswith("_")}
-    record["architectures"] = [CLASSES[record["model_type"]][1].__name__]
+    config_class, model_class = CLASSES[record["model_type"]]
+    default = vars(config_class())
+    record = {
+        key: value
+        for key, value in record.items()
+        if not key.startswith("_") and (value is not None or default.get(key) is not None)
+    }
+    record["architectures"] = [model_class.__name__]
     rope = dict(record["rope_parameters"])
     record["rope_theta"] = rope.pop("rope_theta")
     if rope["rope_type"] != "default":

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tiny import SEED, corpus_texts, shake, weights
+from tiny import PROJECTOR, SEED, VISION, corpus_texts, shake, weights
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Fast
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -16,10 +16,12 @@ from jvlm.cli import app
 from jvlm.errors import DataError, UsageError
 from jvlm.files import read_json, write_json
 from jvlm.model.adopt import adopt
-from jvlm.model.directory import load_directory, write_model_files
+from jvlm.model.directory import load_directory, save_model, write_model_files
 from jvlm.model.export import export
-from jvlm.model.jvlm import hidden_states
+from jvlm.model.jvlm import JvlmModel, hidden_states
 from jvlm.model.language import CLASSES
+from jvlm.model.processor import Processor
+from jvlm.model.vision import build_tower
 from jvlm.sample import Message
 from jvlm.text.raw import Document
 from jvlm.text.shards import TokenShards, write_token_shards
@@ -84,7 +86,7 @@ SETTINGS = {
             "original_max_position_embeddings": 32,
         },
     },
-    "mistral": {"sliding_window": 256, "head_dim": 16},
+    "mistral": {"sliding_window": None, "head_dim": 16},
     "mixtral": {"num_local_experts": 3, "sliding_window": None},
     "qwen2": {"tie_word_embeddings": True},
     "qwen3": {"head_dim": 16, "tie_word_embeddings": True},
@@ -151,6 +153,8 @@ def test_it_computes_what_it_did_and_goes_out_as_what_it_was(kind, tmp_path):
     export(tmp_path / "ours", tmp_path / "hf", "hf")
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "hf", attn_implementation="sdpa")
     assert type(plain) is type(theirs)
+    for config in (model.config, plain.config):  # Mistral's is 4096 where a config.json does not say that it has none
+        assert getattr(config, "sliding_window", None) is None
     close(logits(plain, ids), logits(model, ids))
     auto = AutoTokenizer.from_pretrained(tmp_path / "hf")
     for text in (*TEXTS[:3], corpus_texts(1)[0]):
@@ -225,6 +229,28 @@ def test_it_trains_on(kind, tmp_path):
     assert all(torch.equal(weights(back.model)[name], value) for name, value in weights(model).items())
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["qwen3", "mistral"])
+def test_it_can_be_given_eyes(kind, tmp_path):
+    make_folder(kind, tmp_path / "theirs")
+    adopt(tmp_path / "theirs", tmp_path / "ours")
+    language = load_directory(tmp_path / "ours")
+    processor = Processor(language.processor.tokenizer, VISION, PROJECTOR)
+    model = shake(JvlmModel(language.model, build_tower(VISION), PROJECTOR, processor.image_token)).eval()
+    save_model(tmp_path / "jvlm", model, processor)
+    back = load_directory(tmp_path / "jvlm")
+    assert type(back.model.language) is type(language.model)
+    ids = torch.tensor([processor.encode([Message("user", [0, "何個ですか。"])], generation_prompt=True).ids])
+    pixels = torch.randint(0, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    positions, lengths = torch.arange(ids.shape[1])[None], [ids.shape[1]]
+    seen = model(ids, positions, lengths, pixels)
+    assert torch.equal(back.model(ids, positions, lengths, pixels), seen)
+    assert not torch.allclose(model(ids, positions, lengths, 255 - pixels), seen)
+    export(tmp_path / "jvlm", tmp_path / "out", kind)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation="sdpa")
+    close(logits(plain, list(range(50))), logits(model.language, list(range(50))))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_halves_become_float32_and_shards_one_file(dtype, tmp_path):
     theirs, _ = make_folder("qwen2", tmp_path / "theirs", dtype=dtype, shard="20KB")
@@ -262,7 +288,9 @@ def test_what_cannot_be_brought_in_says_why(tmp_path):
     (source / "model.safetensors").rename(source / "pytorch_model.bin")
     refused(DataError, "pickled weights can run code")
     (source / "pytorch_model.bin").rename(source / "model.safetensors")
-    target.mkdir()
+    write_json(source / "config.json", config | {"sliding_window": 256})
+    adopt(source, target)  # it never comes to bear
+    assert load_directory(target).model.config.sliding_window is None
     with pytest.raises(UsageError, match="exists already"):
         adopt(source, target)
 
