@@ -5,7 +5,6 @@ The stages differ in their data and in which parts of the model learn, not in wh
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from transformers import MixtralConfig
 
@@ -55,7 +54,8 @@ class NextToken:
             hidden = packed_hidden(self.model, batch)
         loss = chunked_cross_entropy_sum(hidden, batch.labels, language.lm_head)
         if isinstance(language.config, MixtralConfig) and batch.weight:
-            real = torch.ne(batch.input_ids, torch.tensor(language.config.pad_token_id))
+            assert language.config.pad_token_id is not None
+            real = batch.input_ids.ne(language.config.pad_token_id)
             loss = loss + batch.weight * balance_loss(language.config, scores, real)
         return loss
 
