@@ -141,12 +141,23 @@ def evaluate(
 def export(
     model: Annotated[Path, typer.Argument(help="A model directory.")],
     out: Annotated[Path, typer.Argument(help="The directory to write.")],
-    format: Annotated[str, typer.Option(help="llama: the language model alone, as transformers' LlamaForCausalLM.")],
+    format: Annotated[str, typer.Option(help="hf: the language model alone, as the transformers class it is.")],
 ) -> None:
     """Write a plain transformers directory."""
     from jvlm.model.export import export as write
 
     print(f"{out}: {write(model, out, format)}")
+
+
+@app.command(name="import")
+def adopt(
+    folder: Annotated[Path, typer.Argument(help="A Hugging Face folder of a Llama, Mistral, Mixtral or Qwen 2 or 3.")],
+    out: Annotated[Path, typer.Option(help="The model directory to write.")],
+) -> None:
+    """Make a model directory of another program's language model, to train on from."""
+    from jvlm.model.adopt import adopt as bring_in
+
+    print(f"{out}: {bring_in(folder, out)}")
 
 
 @app.command()

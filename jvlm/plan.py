@@ -29,9 +29,10 @@ class StagePlan:
 
 
 def language_parameters(config: LanguageConfig, vocab_size: int) -> int:
-    """Parameters of a Llama of this shape."""
+    """Parameters of a language model of this shape, all its experts counted."""
     d, kv = config.hidden_size, config.hidden_size * (config.num_kv_heads or config.num_heads) // config.num_heads
-    block = 2 * d * d + 2 * d * kv + 3 * d * config.intermediate_size + 2 * d
+    experts = config.num_experts
+    block = 2 * d * d + 2 * d * kv + 3 * d * config.intermediate_size * max(1, experts) + experts * d + 2 * d
     embeddings = vocab_size * d * (1 if config.tie_embeddings else 2)
     return config.num_layers * block + embeddings + d
 

@@ -23,6 +23,7 @@ LANGUAGES = [
     LanguageConfig(),
     LanguageConfig(hidden_size=64, num_layers=3, num_heads=4, num_kv_heads=2, intermediate_size=100),
     LanguageConfig(hidden_size=48, num_layers=1, num_heads=3, num_kv_heads=1, tie_embeddings=False),
+    LanguageConfig(hidden_size=64, num_layers=2, num_heads=4, intermediate_size=80, num_experts=3),
 ]
 VISIONS = [
     VisionConfig(),

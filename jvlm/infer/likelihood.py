@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-from transformers import LlamaForCausalLM
 
 from jvlm.model.jvlm import hidden_states
+from jvlm.model.language import LanguageModel
 from jvlm.model.loss import token_log_probabilities
 from jvlm.model.packed import Example, pack
 from jvlm.model.processor import Processor
@@ -14,7 +14,7 @@ from jvlm.model.processor import Processor
 ROW_TOKENS = 4096
 
 
-def bits_per_character(model: LlamaForCausalLM, processor: Processor, texts: Sequence[str]) -> float:
+def bits_per_character(model: LanguageModel, processor: Processor, texts: Sequence[str]) -> float:
     """−log2 p of all texts with their end marks, divided by their `outcomes`."""
     return sum(bits(model, processor, texts)) / sum(outcomes(texts))
 
@@ -25,7 +25,7 @@ def outcomes(texts: Sequence[str]) -> list[int]:
 
 
 @torch.inference_mode()
-def bits(model: LlamaForCausalLM, processor: Processor, texts: Sequence[str]) -> list[float]:
+def bits(model: LanguageModel, processor: Processor, texts: Sequence[str]) -> list[float]:
     """−log2 p of each text with its end mark.
 
     A text longer than the model's window is scored in windows, each starting afresh with ``<s>``: an upper bound.
@@ -49,7 +49,7 @@ def bits(model: LlamaForCausalLM, processor: Processor, texts: Sequence[str]) ->
 
 
 def _add_bits(
-    model: LlamaForCausalLM, processor: Processor, row: list[tuple[int, Example]], found: list[float]
+    model: LanguageModel, processor: Processor, row: list[tuple[int, Example]], found: list[float]
 ) -> None:
     examples = [example for _, example in row]
     lengths = [len(example.inputs) for example in examples]

@@ -1,13 +1,13 @@
 """Shapes of the parts of a model. Free of torch, so that a recipe can be read and checked in no time."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from jvlm.config import Config
 from jvlm.errors import UsageError
 
 
 class LanguageConfig(Config):
-    """Shape of a Llama-style decoder."""
+    """Shape of a Llama, or with experts of a Mixtral."""
 
     hidden_size: int = Field(128, ge=8)
     """Width of the residual stream."""
@@ -25,6 +25,20 @@ class LanguageConfig(Config):
     """Base of the rotary position embedding."""
     tie_embeddings: bool = True
     """One matrix for input and output embeddings."""
+    num_experts: int = Field(0, ge=0)
+    """Feed-forwards of each block, of which a router chooses for each token (Mixtral); 0: one, for all tokens."""
+    experts_per_token: int = Field(2, ge=1)
+    """Experts that a token goes to."""
+    balance: float = Field(0.01, ge=0)
+    """Coefficient of the loss that keeps experts equally busy."""
+    router_z: float = Field(0.001, ge=0)
+    """Coefficient of the loss that keeps the router's scores small."""
+
+    @model_validator(mode="after")
+    def _enough_experts(self) -> "LanguageConfig":
+        if 0 < self.num_experts < self.experts_per_token:
+            raise ValueError(f"experts_per_token {self.experts_per_token} of num_experts {self.num_experts}")
+        return self
 
 
 class VisionConfig(Config):

@@ -1,7 +1,8 @@
 """Model directories: config.json + weights in safetensors + tokenizer files, in the Hugging Face layout.
 
 What a directory holds is said by `model_type` in its config.json, never by its name:
-``llama`` (a plain transformers directory), ``jvlm`` (tower + projector + language model), ``jvlm_clip``.
+``llama``, ``mixtral`` and the other types of `jvlm.model.language` (plain transformers directories), ``jvlm`` (tower +
+projector + language model), ``jvlm_clip``.
 Only safetensors and JSON are read. Every directory carries `hashes.json` and is verified when it is loaded.
 """
 
@@ -15,24 +16,27 @@ import torch
 from open_clip.model import CLIP
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import PreTrainedConfig
 
 from jvlm.errors import DataError
 from jvlm.files import new_folder, read_json, verify_folder, write_json
-from jvlm.model import attention
 from jvlm.model.config import ProjectorConfig, VisionConfig
+from jvlm.model.experts import split_experts, stack_experts
 from jvlm.model.jvlm import JvlmModel
+from jvlm.model.language import CLASSES, LanguageModel, language_model_from
 from jvlm.model.processor import Processor
 from jvlm.model.tensors import TensorFolder, plan_files, write_tensors
 from jvlm.model.vision import build_clip, build_tower
 from jvlm.text.tokenizer import Tokenizer
 
 WEIGHTS = "model"  # the stem of their files
+KINDS = (*CLASSES, "jvlm", "jvlm_clip")
+_OLDER_SPELLING = ("rope_theta", "rope_scaling", "torch_dtype", "dtype")
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with the processor that feeds it. `model` is a LlamaForCausalLM, a JvlmModel or open_clip's CLIP."""
+    """A model with the processor that feeds it. `model` is a LanguageModel, a JvlmModel or open_clip's CLIP."""
 
     kind: str
     model: Any
@@ -55,23 +59,35 @@ def load_named_tensors(model: nn.Module, tensors: Mapping[str, Tensor], where: o
             parameter.copy_(tensors[name])
 
 
-def language_config_record(config: LlamaConfig) -> dict[str, Any]:
-    """config.json of a Llama in both spellings: readers older than transformers 5 look for `rope_theta` and
-    `torch_dtype`, and fall back to wrong values in silence when they are not there."""
+def language_config_record(config: PreTrainedConfig) -> dict[str, Any]:
+    """config.json of a language model in both spellings: readers older than transformers 5 look for `rope_theta`,
+    `rope_scaling` and `torch_dtype`, and fall back to wrong values in silence when they are not there.
+
+    What is None is left out, but where a reader would put another value for it: a Mistral without a sliding window.
+    """
     record = json.loads(config.to_json_string(use_diff=False))
-    record = {key: value for key, value in record.items() if value is not None and not key.startswith("_")}
-    record["architectures"] = ["LlamaForCausalLM"]
-    record["rope_theta"] = record["rope_parameters"]["rope_theta"]
+    config_class, model_class = CLASSES[record["model_type"]]
+    default = vars(config_class())
+    record = {
+        key: value
+        for key, value in record.items()
+        if not key.startswith("_") and (value is not None or default.get(key) is not None)
+    }
+    record["architectures"] = [model_class.__name__]
+    rope = dict(record["rope_parameters"])
+    record["rope_theta"] = rope.pop("rope_theta")
+    if rope["rope_type"] != "default":
+        record["rope_scaling"] = rope
     record["dtype"] = record["torch_dtype"] = "float32"
     return record
 
 
 def save_model(folder: Path, model: nn.Module, processor: Processor) -> None:
-    """Write a directory: a Llama as transformers has it, a JvlmModel, or open_clip's CLIP."""
+    """Write a directory: a language model as transformers publishes it, a JvlmModel, or open_clip's CLIP."""
     with new_folder(folder) as new:
         write_model_files(model, processor, new)
-        plan = plan_files(WEIGHTS, {name: p.shape for name, p in model.named_parameters()})
-        write_tensors(new, WEIGHTS, model.named_parameters(), plan)
+        plan = plan_files(WEIGHTS, {name: p.shape for name, p in split_experts(model.named_parameters())})
+        write_tensors(new, WEIGHTS, split_experts(model.named_parameters()), plan)
 
 
 def write_model_files(model: nn.Module, processor: Processor, folder: Path) -> None:
@@ -83,7 +99,7 @@ def write_model_files(model: nn.Module, processor: Processor, folder: Path) -> N
 
 
 def _config_record(model: nn.Module, processor: Processor) -> dict[str, Any]:
-    if isinstance(model, LlamaForCausalLM):
+    if isinstance(model, LanguageModel):
         return language_config_record(model.config)
     if isinstance(model, JvlmModel):
         return {
@@ -108,28 +124,27 @@ def load_directory(folder: Path) -> Loaded:
     kind = config.get("model_type")
     try:
         model, processor = _build(kind, config, tokenizer, folder)
-        load_named_tensors(model, TensorFolder(folder, WEIGHTS), folder)
+        load_named_tensors(model, stack_experts(TensorFolder(folder, WEIGHTS)), folder)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"cannot be loaded: {error}", where=folder) from None
     return Loaded(kind, model.eval(), processor)
 
 
 def _build(kind: str | None, config: dict[str, Any], tokenizer: Tokenizer, folder: Path) -> tuple[nn.Module, Processor]:
-    if kind == "llama":
-        return _llama(config), Processor(tokenizer)
+    if kind in CLASSES:
+        return _language(config), Processor(tokenizer)
     if kind == "jvlm":
         vision, projector = VisionConfig(**config["vision"]), ProjectorConfig(**config["projector"])
         processor = Processor(tokenizer, vision, projector)
-        model = JvlmModel(_llama(config["language"]), build_tower(vision), projector, processor.image_token)
+        model = JvlmModel(_language(config["language"]), build_tower(vision), projector, processor.image_token)
         return model, processor
     if kind == "jvlm_clip":
         vision = VisionConfig(**config["vision"])
         special = tokenizer.special
         model = build_clip(vision, tokenizer.vocab_size, special["<pad>"], special["<|end|>"])
         return model, Processor(tokenizer, vision)
-    raise DataError(f"unknown model_type {kind!r}", where=folder / "config.json", fix="known: llama, jvlm, jvlm_clip")
+    raise DataError(f"unknown model_type {kind!r}", where=folder / "config.json", fix=f"known: {', '.join(KINDS)}")
 
 
-def _llama(record: dict[str, Any]) -> LlamaForCausalLM:
-    record = {key: value for key, value in record.items() if key not in ("rope_theta", "torch_dtype", "dtype")}
-    return LlamaForCausalLM(LlamaConfig(**record | {"attn_implementation": attention.NAME}))
+def _language(record: dict[str, Any]) -> LanguageModel:
+    return language_model_from({key: value for key, value in record.items() if key not in _OLDER_SPELLING})

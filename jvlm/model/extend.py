@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import torch
-from transformers import LlamaForCausalLM
 
 from jvlm.errors import DataError
 from jvlm.model.directory import load_directory, save_model
 from jvlm.model.jvlm import JvlmModel
+from jvlm.model.language import LanguageModel
 from jvlm.model.processor import Processor
 from jvlm.text.tokenizer import Tokenizer
 
@@ -20,7 +20,7 @@ def extend_model(folder: Path, tokenizer: Tokenizer, out: Path) -> None:
     """
     loaded = load_directory(folder)
     old = loaded.processor.tokenizer
-    if not isinstance(loaded.model, JvlmModel | LlamaForCausalLM):
+    if not isinstance(loaded.model, JvlmModel | LanguageModel):
         raise DataError("neither a language nor a vision-language model", where=folder)
     spelt = [old.encode(tokenizer.decode([i])) for i in range(old.vocab_size, tokenizer.vocab_size)]
     if not spelt or any(old.decode([i]) != tokenizer.decode([i]) for i in range(old.vocab_size)):

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
 
 from jvlm.model.attention import Documents
 from jvlm.model.config import ProjectorConfig, VisionConfig
+from jvlm.model.language import LanguageModel
 from jvlm.model.processor import PADDING_GREY
 from jvlm.model.projector import Projector
 from jvlm.model.vision import VisionTower
 
 
 class JvlmModel(nn.Module):
-    """An open_clip tower, a projector and a Llama. Image tokens in `input_ids` are replaced by features."""
+    """An open_clip tower, a projector and a language model. Image tokens in `input_ids` are replaced by features."""
 
     def __init__(
-        self, language: LlamaForCausalLM, tower: VisionTower, projector_config: ProjectorConfig, image_token: int
+        self, language: LanguageModel, tower: VisionTower, projector_config: ProjectorConfig, image_token: int
     ) -> None:
         super().__init__()
         self.language = language
@@ -75,7 +75,7 @@ class JvlmModel(nn.Module):
 
 
 def hidden_states(
-    language: LlamaForCausalLM, embeddings: Tensor, position_ids: Tensor, doc_lens: Sequence[int]
+    language: LanguageModel, embeddings: Tensor, position_ids: Tensor, doc_lens: Sequence[int]
 ) -> Tensor:
     """Decoder output ``[B, T, hidden]`` for packed rows.
 

@@ -9,6 +9,7 @@ nothing a user types can become a control token.
     image          <|image_start|> <|image|> × num_image_tokens <|image_end|>    never trained
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -114,13 +115,14 @@ class Processor:
     def chat_template(self) -> str:
         """The same template for transformers' `apply_chat_template`, image tokens written out."""
         image = "<|image_start|>" + "<|image|>" * self.num_image_tokens + "<|image_end|>"
+        begin, end = (json.dumps(self.tokenizer.tokens[role], ensure_ascii=False) for role in ("<s>", "</s>"))
         return (
-            "{{ '<s>' }}{% for message in messages %}"
+            "{{ " + begin + " }}{% for message in messages %}"
             "{% if message['role'] != 'document' %}{{ '<|' + message['role'] + '|>' }}{% endif %}"
             "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
             "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '" + image + "' }}"
             "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
-            "{{ '</s>' if message['role'] == 'document' else '<|end|>' }}{% endfor %}"
+            "{{ " + end + " if message['role'] == 'document' else '<|end|>' }}{% endfor %}"
             "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
         )
 

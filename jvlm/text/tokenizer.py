@@ -8,11 +8,14 @@ both sides. The unigram search is the same program on both sides but for float32
 Why no normaliser and no U+2581: the twin's pieces hold plain spaces. SentencePiece cannot tell a typed ▁ from a
 space; the twin spells it in bytes like any unseen character, so `decode(encode(x)) == x` for every Unicode string.
 On text without ▁ the ids of both are equal.
+
+A tokenizer of another program can stand in for it (`jvlm.text.adopt`): it has the control tokens that it lacked behind
+its own, and `tokenizer_config.json` says under `jvlm_tokens` which of its own tokens play the part of one of ours.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,11 +28,15 @@ CHAT_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|document|>", "<|end
 IMAGE_TOKENS = ("<|image|>", "<|image_start|>", "<|image_end|>")
 SPECIAL_TOKENS = (UNKNOWN, BEGIN, END, PAD, *CHAT_TOKENS, *IMAGE_TOKENS)
 
+ROLES_KEY = "jvlm_tokens"
 TOKENIZER_FILE, CONFIG_FILE, SENTENCEPIECE_FILE = "tokenizer.json", "tokenizer_config.json", "spm.model"
 
 
 class Tokenizer:
-    """Text ↔ ids. Control tokens are ids 0 to 11 (`special`) and can be placed by number only, never by typing them."""
+    """Text ↔ ids. Control tokens (`special`) can be placed by number only, never by typing them.
+
+    In a tokenizer trained here they are ids 0 to 11.
+    """
 
     def __init__(self, definition: bytes, config: bytes, sentencepiece_model: bytes | None = None) -> None:
         """From the bytes of `tokenizer.json` and `tokenizer_config.json`. Raises DataError for any other tokenizer."""
@@ -40,10 +47,9 @@ class Tokenizer:
             self._fast: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(definition.decode())
         except Exception as error:  # the Rust side raises bare Exception
             raise DataError(f"not a tokenizer definition: {error}") from None
-        self.special: dict[str, int] = {token: number for number, token in enumerate(SPECIAL_TOKENS)}
-        for token, number in self.special.items():
-            if self._fast.token_to_id(token) != number:
-                raise DataError(f"control token {token} is not id {number}", fix="use a tokenizer trained by jvlm")
+        played: dict[str, str] = json.loads(config).get(ROLES_KEY, {})
+        self.tokens: dict[str, str] = {role: played.get(role, role) for role in SPECIAL_TOKENS}
+        self.special: dict[str, int] = {role: self._control_id(token) for role, token in self.tokens.items()}
         self._fast.encode_special_tokens = True  # a typed <|user|> is text like any other
 
     @classmethod
@@ -64,9 +70,18 @@ class Tokenizer:
         if self.sentencepiece_model is not None:
             write_bytes(Path(folder) / SENTENCEPIECE_FILE, self.sentencepiece_model)
 
-    @property
+    def _control_id(self, token: str) -> int:
+        number = self._fast.token_to_id(token)
+        known = self._fast.get_added_tokens_decoder()
+        if number is None or number not in known or not known[number].special:
+            fix = "use a tokenizer trained by jvlm, or bring a whole model in with `jvlm import`"
+            raise DataError(f"control token {token} is missing or a piece of text", fix=fix)
+        return int(number)
+
+    @cached_property
     def vocab_size(self) -> int:
-        return int(self._fast.get_vocab_size())
+        """One more than the largest id."""
+        return 1 + max(self._fast.get_vocab().values())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -75,10 +90,9 @@ class Tokenizer:
 
     @cached_property
     def byte_ids(self) -> range:
-        """The ids of the 256 bytes, in order."""
+        """The ids of the 256 bytes, in order; empty where bytes have no pieces of their own (byte-level BPE)."""
         first = self._fast.token_to_id("<0x00>")
-        assert first is not None, "every tokenizer trained here has byte pieces"
-        return range(first, first + 256)
+        return range(0) if first is None else range(first, first + 256)
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, nothing added; never a control id. Raises DataError for a lone surrogate."""
@@ -102,17 +116,22 @@ class Tokenizer:
         return text
 
 
-def tokenizer_config() -> dict[str, Any]:
-    """Content of `tokenizer_config.json`, so that `transformers.AutoTokenizer` loads the folder."""
-    return {
+def tokenizer_config(played: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Content of `tokenizer_config.json`, so that `transformers.AutoTokenizer` loads the folder.
+
+    `played` says which token plays the part of one of ours, where it is not our own.
+    """
+    played = played or {}
+    config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "unk_token": UNKNOWN,
-        "bos_token": BEGIN,
-        "eos_token": END,
-        "pad_token": PAD,
+        "unk_token": played.get(UNKNOWN, UNKNOWN),
+        "bos_token": played.get(BEGIN, BEGIN),
+        "eos_token": played.get(END, END),
+        "pad_token": played.get(PAD, PAD),
         "extra_special_tokens": [*CHAT_TOKENS, *IMAGE_TOKENS],
         "clean_up_tokenization_spaces": False,
     }
+    return config | ({ROLES_KEY: dict(played)} if played else {})
 
 
 def train_tokenizer(

@@ -13,6 +13,7 @@ import torch
 from torch import Size, Tensor, nn
 
 from jvlm.errors import DataError, UsageError
+from jvlm.model.experts import SPARSE_BLOCK
 from jvlm.train.config import LoopConfig
 from jvlm.train.engine import named_parameters, parameter_groups, set_rates
 from jvlm.train.world import World
@@ -33,6 +34,9 @@ class DeepSpeedEngine:
         _, groups = parameter_groups(self.trained, self.config, rate_scale)
         optimizer = torch.optim.AdamW(groups, lr=0.0, betas=self.config.betas, eps=self.config.eps)
         deepspeed = _deepspeed(world)
+        if self.stage == 3 and any(isinstance(part, SPARSE_BLOCK) for part in module.modules()):
+            # fetched as one: a process whose tokens choose other experts must not wait for weights nobody else asks for
+            deepspeed.utils.set_z3_leaf_modules(module, [SPARSE_BLOCK])
         self.engine = deepspeed.initialize(
             model=module,
             optimizer=optimizer,

@@ -17,7 +17,7 @@ from jvlm.train.config import LoopConfig, OptimizerConfig
 from jvlm.train.muon import Muon
 from jvlm.train.world import World
 
-_MATRICES = re.compile(r"(^|\.)layers\.\d+\.|^projector\.(hidden|output)\.")  # decoder blocks and the projector's
+_MATRICES = re.compile(r"(^|\.)layers\.\d+\.(?!mlp\.gate\.)|^projector\.(hidden|output)\.")  # no router's
 
 
 class Engine(Protocol):
@@ -78,7 +78,8 @@ def parameter_groups(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Groups for Muon, the matrices of decoder blocks and of the projector, and for AdamW, the rest.
 
-    Norms, biases and embeddings are not decayed; `rate_scale` holds learning-rate factors by prefix of the name.
+    Experts, which are stacked, and their router are AdamW's too. Norms, biases and embeddings are not decayed;
+    `rate_scale` holds learning-rate factors by prefix of the name.
     """
     groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():

@@ -1,5 +1,8 @@
 """Packed attention against a dense reference, and against transformers' own left-padded generation."""
 
+import warnings
+
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -30,6 +33,49 @@ def test_packed_attention_equals_the_dense_mask_with_gradients(doc_lens):
     gradients = [torch.autograd.grad((out * weights).sum(), tensors, retain_graph=True) for out in (ours, reference)]
     for mine, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
+def random_packings(count):
+    """Rows, their length and the lengths of their documents, from one token in a row to a row that is one document."""
+    random = np.random.default_rng(0)
+    for _ in range(count):
+        rows, length = int(random.integers(1, 4)), int(random.integers(1, 11))
+        doc_lens: list[int] = []
+        for _ in range(rows):
+            inner = np.arange(1, length)
+            ends = inner[random.random(length - 1) < random.random()]
+            doc_lens += np.diff([0, *ends, length]).tolist()
+        yield rows, length, doc_lens
+
+
+def test_xformers_mask_is_the_mask_we_apply_over_1000_packings():
+    """Its kernels need CUDA; its mask can be written out anywhere. Ours is read off the attention itself."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from xformers.ops.fmha.attn_bias import BlockDiagonalCausalMask
+    except ImportError as error:
+        pytest.skip(f"xformers cannot be imported: {error}")
+    torch.manual_seed(0)
+    shapes = set()
+    for rows, length, doc_lens in random_packings(1000):
+        total = rows * length
+        theirs = BlockDiagonalCausalMask.from_seqlens(doc_lens).materialize((1, 1, total, total))
+        places = torch.eye(total).view(rows, 1, length, total)  # a query gets the weights it gives to each place
+        tensors = [torch.randn(rows, 2, length, total), torch.randn(rows, 1, length, total), places]
+        tensors = [tensor.requires_grad_() for tensor in tensors]
+        ours = attention.packed_attention(torch.nn.Identity(), *tensors, None, doc_lens=doc_lens)[0].flatten(0, 1)
+        assert torch.equal(ours > 0, (theirs[0] == 0).expand(2, -1, -1).transpose(0, 1)), doc_lens
+
+        query, key, value = (t.transpose(0, 1).reshape(-1, total, total) for t in tensors)
+        dense = ((query @ key.mT / total**0.5 + theirs[0]).softmax(-1) @ value).transpose(0, 1)
+        torch.testing.assert_close(ours, dense, atol=1e-5, rtol=1e-5)
+        weights = torch.randn_like(ours)
+        gradients = [torch.autograd.grad((out * weights).sum(), tensors) for out in (ours, dense)]
+        for mine, other in zip(*gradients, strict=True):
+            torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)
+        shapes.add((rows, length, tuple(doc_lens)))
+    assert len(shapes) > 600
 
 
 def small_llama(implementation: str) -> LlamaForCausalLM:

@@ -97,7 +97,7 @@ def test_an_unknown_model_type_is_refused(tokenizer, tmp_path, kind):
     rehash(folder)
     with pytest.raises(DataError, match="unknown model_type") as caught:
         load_directory(folder)
-    assert "known: llama, jvlm, jvlm_clip" in str(caught.value)
+    assert "known: llama, mistral, mixtral, qwen2, qwen3, jvlm, jvlm_clip" in str(caught.value)
 
 
 def test_no_model_directory_at_all(tmp_path):

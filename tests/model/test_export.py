@@ -46,7 +46,7 @@ def test_what_cannot_be_exported_is_refused(tokenizer, tmp_path):
     save_model(tmp_path / "clip", build_clip(VISION, tokenizer.vocab_size, 3, 8), Processor(tokenizer, VISION))
     with pytest.raises(UsageError, match="holds no language model"):
         export(tmp_path / "clip", tmp_path / "out", "llama")
-    with pytest.raises(UsageError, match=r"unknown format 'gguf'.*known: llama"):
+    with pytest.raises(UsageError, match=r"unknown format 'gguf'.*known: hf, llama, mistral, mixtral, qwen2, qwen3"):
         export(tmp_path / "clip", tmp_path / "out", "gguf")
     with pytest.raises(DataError, match="not a model directory"):
         export(tmp_path / "nothing", tmp_path / "out", "llama")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import corpus_texts
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, MixtralForCausalLM
 
 from jvlm.files import read_json_lines
 from jvlm.model.tensors import TensorFolder
@@ -103,6 +103,31 @@ def test_a_checkpoint_of_zero_3_is_a_transformers_directory(home):
         saved = TensorFolder(home / "directory" / folder, "model")
         assert all(torch.equal(saved[name], p) for name, p in model.named_parameters())
         assert model(torch.arange(20)[None]).logits.std() > 0.1
+
+
+def test_processes_whose_tokens_go_to_different_experts_do_not_wait_for_ever(home):
+    """ZeRO 3 fetches weights when a part of the model needs them: every process must need the same."""
+    shape = {"num_experts": 4, "experts_per_token": 1, "tie_embeddings": False}
+    common = {"shape": shape, "one_expert": True}
+    names = ["plain", "zero3"]
+    for precision, bound in (("float32", 1e-5), ("bfloat16", 1e-3)):
+        jobs = [
+            common | {"engine": ENGINES[name] | {"precision": precision}, "folder": str(home / f"{precision}-{name}")}
+            for name in names
+        ]
+        launch(home, 2, jobs)
+        plain, sharded = (losses(home / f"{precision}-{name}") for name in names)
+        assert sharded == pytest.approx(plain, rel=bound)
+        assert plain[10] < plain[1] - 0.5
+    weights = [TensorFolder(home / f"float32-{name}" / "model", "model") for name in names]
+    for key in weights[0]:
+        torch.testing.assert_close(weights[1][key], weights[0][key], atol=2e-4, rtol=1e-3)
+    start, end = (weights[1][f"model.layers.0.mlp.experts.{part}"] for part in ("gate_up_proj", "down_proj"))
+    for expert in range(4):  # two were used; the others have only been decayed
+        moved = float(start[expert].std()) > 0.025 or float(end[expert].std()) > 0.015
+        assert moved is (expert < 2)
+    model = AutoModelForCausalLM.from_pretrained(home / "float32-zero3" / "model")
+    assert type(model) is MixtralForCausalLM
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)

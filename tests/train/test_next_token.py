@@ -3,10 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import SEED, make_language, make_model, weights
+from tiny import LANGUAGE, SEED, make_language, make_model, weights
 
 from jvlm.errors import UsageError
+from jvlm.model.config import LanguageConfig
+from jvlm.model.directory import load_directory, write_model_files
+from jvlm.model.experts import router_scores
+from jvlm.model.processor import Processor
 from jvlm.train.config import LoopConfig, OptimizerConfig, PackingConfig
+from jvlm.train.engine import parameter_groups
 from jvlm.train.loop import train
 from jvlm.train.objectives.next_token import NextToken, language_model, packed_hidden, train_only
 from jvlm.train.source import ImageSamples, PackedRows, TokenDocuments
@@ -112,3 +117,105 @@ def test_micro_batches_cut_the_same_rows(processor, model, instruct_shards):
     parts = NextToken(model, packed, PackingConfig(row_length=400, rows=4, accumulation=4)).micro_batches(2)
     assert torch.equal(whole[0].input_ids, torch.cat([part.input_ids for part in parts]))
     assert whole[0].sample_ids == [identity for part in parts for identity in part.sample_ids]
+
+
+# --- a mixture of experts -----------------------------------------------------------------------------------------
+
+EXPERTS = LANGUAGE.model_copy(update={"num_experts": 4, "experts_per_token": 1})
+
+
+def text_objective(model, tokenizer, text_shards, rows=4):
+    processor = Processor(tokenizer)
+    packed = PackedRows(TokenDocuments(text_shards, processor), 64, SEED, processor.pad)
+    return NextToken(model, packed, PackingConfig(row_length=64, rows=rows))
+
+
+def busiest(model, batch):
+    """The share of a layer's tokens that goes to its busiest expert, in the mean over layers."""
+    with torch.no_grad(), router_scores(model) as scores:
+        packed_hidden(model, batch)
+    real = (batch.input_ids != 3).flatten()
+    shares = [torch.bincount(layer[real].argmax(-1), minlength=4).max() / real.sum() for layer in scores]
+    return float(sum(shares)) / len(shares)
+
+
+def collapse(model):
+    """A router that sends nearly every token to expert 0: its scores begin with what all tokens have in common."""
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.post_attention_layernorm.weight.abs_().add_(0.5)
+            layer.mlp.gate.weight.mul_(0.01)
+        model.get_input_embeddings().weight.add_(0.5)
+        for layer in model.model.layers:
+            layer.mlp.gate.weight[0] += 0.03
+
+
+def test_the_loss_of_a_mixture_has_its_balance_in_it(tokenizer, text_shards):
+    model = make_language(tokenizer, EXPERTS)
+    one = text_objective(model, tokenizer, text_shards)
+    (batch,) = one.micro_batches(0)
+    config = model.config
+    found = {}
+    for balance, router_z in ((0.0, 0.0), (0.01, 0.0), (0.0, 0.001), (0.01, 0.001)):
+        config.router_aux_loss_coef, config.router_z_loss_coef = balance, router_z
+        found[balance, router_z] = float(one.loss_sum(batch).detach()) / batch.weight
+    with torch.no_grad():
+        logits = model.lm_head(packed_hidden(model, batch)).flatten(0, 1)
+        entropy = F.cross_entropy(logits, batch.labels.flatten(), ignore_index=-100)
+        with router_scores(model) as scores:
+            packed_hidden(model, batch)
+    flat = torch.cat([layer[(batch.input_ids != 3).flatten()] for layer in scores])
+    chosen = F.one_hot(flat.argmax(-1), 4).float().mean(0)
+    unevenness, size = 4 * float(chosen @ flat.softmax(-1).mean(0)), float(flat.logsumexp(-1).square().mean())
+    assert found[0.0, 0.0] == pytest.approx(float(entropy), rel=1e-5)
+    assert found[0.01, 0.0] - found[0.0, 0.0] == pytest.approx(0.01 * unevenness, rel=1e-2)
+    assert found[0.0, 0.001] - found[0.0, 0.0] == pytest.approx(0.001 * size, rel=1e-2)
+    assert found[0.01, 0.001] == pytest.approx(float(entropy) + 0.01 * unevenness + 0.001 * size, rel=1e-5)
+
+
+def test_a_batch_without_a_target_moves_nothing(tokenizer, text_shards):
+    model = make_language(tokenizer, EXPERTS)
+    one = text_objective(model, tokenizer, text_shards)
+    (batch,) = one.micro_batches(0)
+    nothing = {"labels": torch.full_like(batch.labels, -100), "input_ids": torch.full_like(batch.input_ids, 3)}
+    assert float(one.loss_sum(type(batch)(**vars(batch) | nothing))) == 0.0
+
+
+@pytest.mark.parametrize("balance", [0.1, 0.0])
+def test_balance_brings_a_collapsed_router_back(tokenizer, text_shards, tmp_path, balance):
+    """Without it the router stays where it is: the loss is what keeps the experts in use, and it is on by default."""
+    model = make_language(tokenizer, EXPERTS.model_copy(update={"balance": balance, "router_z": 0.0}))
+    collapse(model)
+    one = text_objective(model, tokenizer, text_shards)
+    (batch,) = one.micro_batches(0)
+    assert busiest(model, batch) > 0.95
+    train(one, loop(60, learning_rate=3e-3), tmp_path, quiet, lambda _: None)
+    assert (busiest(model, batch) < 0.7) is bool(balance)
+    assert LanguageConfig(num_experts=4).balance == 0.01
+
+
+def test_a_mixture_trains_and_comes_back_from_its_directory(tokenizer, text_shards, tmp_path):
+    model = make_language(tokenizer, EXPERTS)
+    one = text_objective(model, tokenizer, text_shards)
+    processor = Processor(tokenizer)
+    (batch,) = one.micro_batches(0)
+    before, loss = weights(model), float(one.loss_sum(batch))
+    train(one, loop(12, learning_rate=1e-2), tmp_path, quiet, lambda new: write_model_files(model, processor, new))
+    assert float(one.loss_sum(batch)) < 0.9 * loss
+    assert not [name for name, value in weights(model).items() if torch.equal(value, before[name])]
+    loaded = load_directory(tmp_path / "model")
+    assert loaded.kind == "mixtral"
+    assert all(torch.equal(weights(loaded.model)[name], value) for name, value in weights(model).items())
+    model.eval()
+    with torch.no_grad():
+        assert torch.equal(packed_hidden(loaded.model, batch), packed_hidden(model, batch))
+
+
+def test_stacked_experts_and_routers_are_decayed_by_adamw(tokenizer):
+    model = make_language(tokenizer, EXPERTS)
+    for_muon, for_adamw = parameter_groups(dict(model.named_parameters()), OptimizerConfig(), {})
+    names = {id(p): name for name, p in model.named_parameters()}
+    muon = {names[id(p)] for group in for_muon for p in group["params"]}
+    decayed = {names[id(p)] for group in for_adamw if group["weight_decay"] for p in group["params"]}
+    assert decayed == {n for n in names.values() if ".mlp." in n}
+    assert muon == {n for n in names.values() if ".self_attn." in n}

@@ -1,7 +1,8 @@
 """One process of a distributed training, started by torchrun: ``worker.py JOBS.json``.
 
-Each job is ``{"folder", "engine", "settings", "packing", "from", "fault"}``: train a small language model in `folder`,
-from a copy of the checkpoint `from` when there is one.
+Each job is ``{"folder", "engine", "settings", "packing", "from", "fault", "shape", "one_expert"}``: train a small
+language model in `folder`, from a copy of the checkpoint `from` when there is one; `shape` changes its shape, and with
+`one_expert` each process sends all tokens to one expert, another one on each.
 """
 
 import json
@@ -17,6 +18,7 @@ import torch.distributed as dist
 from jvlm.errors import JvlmError
 from jvlm.model.config import LanguageConfig
 from jvlm.model.directory import write_model_files
+from jvlm.model.experts import Router
 from jvlm.model.language import build_language_model
 from jvlm.model.processor import Processor
 from jvlm.text.shards import TokenShards
@@ -37,7 +39,10 @@ def run(job: dict[str, Any], data: Path) -> None:
     tokenizer = Tokenizer.load(data / "tokenizer")
     processor = Processor(tokenizer)
     torch.manual_seed(7)
-    model = build_language_model(SHAPE, tokenizer.vocab_size, processor.pad, processor.bos, processor.eos)
+    shape = SHAPE.model_copy(update=job.get("shape", {}))
+    model = build_language_model(shape, tokenizer.vocab_size, processor.pad, processor.bos, processor.eos)
+    for router in (module for module in model.modules() if isinstance(module, Router) and job.get("one_expert")):
+        router.register_forward_hook(lambda _, __, out: (*out[:2], torch.full_like(out[2], join_world().rank)))
     folder = Path(job["folder"])
     if "from" in job and join_world().is_first:
         source = Path(job["from"])

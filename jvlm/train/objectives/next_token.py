@@ -6,10 +6,12 @@ The stages differ in their data and in which parts of the model learn, not in wh
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
+from transformers import MixtralConfig
 
 from jvlm.errors import UsageError
+from jvlm.model.experts import balance_loss, router_scores
 from jvlm.model.jvlm import JvlmModel, hidden_states
+from jvlm.model.language import LanguageModel
 from jvlm.model.loss import cross_entropy_sum
 from jvlm.model.packed import PackedBatch
 from jvlm.train.config import PackingConfig
@@ -19,7 +21,7 @@ from jvlm.train.world import ONE_PROCESS, World
 
 
 class NextToken:
-    """Sum of the cross-entropy over trained tokens. `model` is a LlamaForCausalLM or a JvlmModel."""
+    """Sum of the cross-entropy over trained tokens. `model` is a LanguageModel or a JvlmModel."""
 
     unit = "tokens"
 
@@ -46,9 +48,16 @@ class NextToken:
         return [self.rows.batch(own[m * each : (m + 1) * each]) for m in range(pieces)]
 
     def loss_sum(self, batch: PackedBatch) -> Tensor:
-        hidden = packed_hidden(self.model, batch)
-        total, _ = cross_entropy_sum(hidden, batch.labels, language_model(self.model).lm_head)
-        return total
+        """Of a mixture of experts with the loss that keeps them in balance, as often as there are trained tokens."""
+        language = language_model(self.model)
+        with router_scores(language) as scores:
+            hidden = packed_hidden(self.model, batch)
+        loss, _ = cross_entropy_sum(hidden, batch.labels, language.lm_head)
+        if isinstance(language.config, MixtralConfig) and batch.weight:
+            assert language.config.pad_token_id is not None
+            real = batch.input_ids.ne(language.config.pad_token_id)
+            loss = loss + batch.weight * balance_loss(language.config, scores, real)
+        return loss
 
     def fingerprint(self) -> str:
         return f"{self.rows.fingerprint} {self.packing.row_length}x{self.packing.rows}"
@@ -62,8 +71,8 @@ def packed_hidden(model: nn.Module, batch: PackedBatch) -> Tensor:
     return hidden_states(model, embeddings, batch.position_ids, batch.doc_lens)  # type: ignore[arg-type]
 
 
-def language_model(model: nn.Module) -> LlamaForCausalLM:
-    """The Llama inside, whichever kind of model it is."""
+def language_model(model: nn.Module) -> LanguageModel:
+    """The language model inside, whichever kind of model it is."""
     return model.language if isinstance(model, JvlmModel) else model  # type: ignore[return-value]
 
 

@@ -1,0 +1,119 @@
+"""A mixture of experts: transformers' Mixtral, with what it leaves to its user.
+
+Left to itself its router learns to send everything to a few experts: transformers adds the loss that keeps them in
+balance to the loss of its own forward only, which packed training does not call. Here it is computed from the scores
+that the routers gave (`router_scores`, `balance_loss`), and the routers work in float32 whatever the precision: a
+rounded score sends a token to another expert.
+
+The experts of a layer are two stacked parameters, as transformers keeps them in memory; a directory of another
+program holds matrices of their own for each expert (`split_experts`, `stack_experts`).
+"""
+
+import copy
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import MixtralConfig, MixtralForCausalLM
+from transformers.models.mixtral.modeling_mixtral import (
+    MixtralExperts,
+    MixtralSparseMoeBlock,
+    MixtralTopKRouter,
+    load_balancing_loss_func,
+)
+
+SPARSE_BLOCK = MixtralSparseMoeBlock
+_STACKED = re.compile(r"(.*\.)mlp\.experts\.(gate_up_proj|down_proj)")
+_SPLIT = re.compile(r"(.*\.)block_sparse_moe\.experts\.(\d+)\.w([123])\.weight")
+
+
+class Router(MixtralTopKRouter):
+    """Scores in float32."""
+
+    def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            scores: tuple[Tensor, Tensor, Tensor] = super().forward(hidden_states.float())
+        return scores
+
+
+class Experts(MixtralExperts):
+    """Products in autocast's precision: torch's grouped product does not look at it."""
+
+    def forward(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
+        device, rounded = hidden_states.device.type, self
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            hidden_states, rounded = hidden_states.to(dtype), copy.copy(self)
+            rounded._parameters = {name: weight.to(dtype) for name, weight in self.named_parameters()}  # type: ignore[misc]
+        mixed: Tensor = MixtralExperts.forward(rounded, hidden_states, top_k_index, top_k_weights)
+        return mixed
+
+
+def use_own_forward(model: MixtralForCausalLM) -> None:
+    """Have transformers' routers and experts, as they stand, compute as the classes above say."""
+    for layer in model.model.layers:
+        layer.mlp.gate.__class__, layer.mlp.experts.__class__ = Router, Experts
+
+
+@contextmanager
+def router_scores(model: nn.Module) -> Iterator[list[Tensor]]:
+    """The scores ``[tokens, experts]`` of every layer's router in the forward pass within; none without experts."""
+    found: list[Tensor] = []
+    routers = [module for module in model.modules() if isinstance(module, Router)]
+    hooks = [router.register_forward_hook(lambda _, __, out: found.append(out[0])) for router in routers]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def balance_loss(config: MixtralConfig, scores: list[Tensor], real: Tensor) -> Tensor:
+    """How unevenly tokens go to experts (Fedus et al. 2021, as Mixtral has it) and how large scores are (z-loss, Zoph
+    et al. 2022), each times its coefficient in `config`.
+
+    At even odds the first is `num_experts_per_tok`. Tokens where `real` ``[B, T]`` is false (padding) do not count.
+    A product of two means over the batch: unlike the cross-entropy it depends on how a batch is split.
+    """
+    real = real.flatten()
+    layers: Any = tuple(scores)
+    unevenness = load_balancing_loss_func(layers, config.num_local_experts, config.num_experts_per_tok, real)
+    size = torch.stack([layer[real].logsumexp(-1).square().mean() for layer in scores]).mean()
+    loss: Tensor = config.router_aux_loss_coef * unevenness + getattr(config, "router_z_loss_coef", 0.0) * size
+    return loss
+
+
+def split_experts(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """From the names in memory to those of Mixtral's published directories, one matrix per expert."""
+    for name, tensor in tensors:
+        if (stacked := _STACKED.fullmatch(name)) is None:
+            yield name.replace(".mlp.gate.", ".block_sparse_moe.gate."), tensor
+            continue
+        prefix, kind = stacked.groups()
+        for number, expert in enumerate(tensor):
+            parts = {"w2": expert} if kind == "down_proj" else dict(zip(("w1", "w3"), expert.chunk(2), strict=True))
+            for part, matrix in parts.items():
+                yield f"{prefix}block_sparse_moe.experts.{number}.{part}.weight", matrix
+
+
+def stack_experts(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The other way round. Tensors that have the names in memory are left as they are, and on the disk."""
+    if not any(_SPLIT.fullmatch(name) for name in tensors):
+        return tensors
+    out: dict[str, Tensor] = {}
+    experts: dict[str, dict[tuple[int, int], str]] = {}
+    for name in tensors:
+        if split := _SPLIT.fullmatch(name):
+            prefix, number, part = split.groups()
+            experts.setdefault(prefix, {})[int(number), int(part)] = name
+        else:
+            out[name.replace(".block_sparse_moe.gate.", ".mlp.gate.")] = tensors[name]
+    for prefix, of in experts.items():
+        count = 1 + max(number for number, _ in of)
+        gate_up = [torch.cat([tensors[of[i, 1]], tensors[of[i, 3]]]) for i in range(count)]
+        out[f"{prefix}mlp.experts.gate_up_proj"] = torch.stack(gate_up)
+        out[f"{prefix}mlp.experts.down_proj"] = torch.stack([tensors[of[i, 2]] for i in range(count)])
+    return out
