@@ -1,7 +1,7 @@
 """One process of a distributed training, started by torchrun: ``worker.py JOBS.json``.
 
-Each job is ``{"folder", "engine", "settings", "packing", "from", "fault"}``: train a small language model in `folder`,
-from a copy of the checkpoint `from` when there is one.
+Each job is ``{"folder", "engine", "settings", "optimizer", "packing", "from", "fault"}``: train a small language model
+in `folder`, from a copy of the checkpoint `from` when there is one.
 """
 
 import json
@@ -48,7 +48,7 @@ def run(job: dict[str, Any], data: Path) -> None:
     loop = LoopConfig(
         **settings,
         engine=EngineConfig(**job["engine"]),
-        optimizer=OptimizerConfig(muon=False, learning_rate=1e-2, warmup=2),
+        optimizer=OptimizerConfig(**{"muon": False, "learning_rate": 1e-2, "warmup": 2} | job.get("optimizer", {})),
     )
     fault = job.get("fault")
     if fault:
