@@ -10,36 +10,29 @@ from jvlm.model.processor import IGNORED
 CHUNK = 4096
 
 
-def chunked_cross_entropy_sum(hidden: Tensor, labels: Tensor, head: nn.Module, chunk: int = CHUNK) -> Tensor:
-    """Sum of the cross-entropy over the trained tokens; the others are not even projected.
+def token_losses(hidden: Tensor, labels: Tensor, head: nn.Module, chunk: int = CHUNK) -> Tensor:
+    """Cross-entropy of each trained token in turn, float32 ``[trained tokens]``; the others are not even projected.
 
     Args:
-        hidden: ``[B, T, hidden]``. labels: ``[B, T]``, already shifted, ignored where -100.
+        hidden: ``[..., hidden]``. labels: ``[...]``, already shifted, ignored where -100.
         head: the language-model head. chunk: tokens projected at a time.
     """
     keep = labels != IGNORED
     hidden, labels = hidden[keep], labels[keep]
     if len(labels) <= chunk:
         return _piece(hidden, labels, head)
-    pieces = (
+    pieces = [
         checkpoint(_piece, h, y, head, use_reentrant=False)
         for h, y in zip(hidden.split(chunk), labels.split(chunk), strict=True)
-    )
-    return sum(pieces, hidden.sum() * 0.0)
+    ]
+    return torch.cat(pieces)
 
 
 def token_log_probabilities(hidden: Tensor, labels: Tensor, head: nn.Module, chunk: int = CHUNK) -> Tensor:
     """log p of each label, float32, 0 where the label is ignored; same shape as `labels` ``[T]``."""
-    out = hidden.new_zeros(labels.shape)
-    keep = labels != IGNORED
-    pieces = [
-        -F.cross_entropy(head(h).float(), y, reduction="none")
-        for h, y in zip(hidden[keep].split(chunk), labels[keep].split(chunk), strict=True)
-    ]
-    if not pieces:
-        return out
-    return out.masked_scatter(keep, torch.cat(pieces).to(out.dtype))
+    logs = -token_losses(hidden, labels, head, chunk)
+    return hidden.new_zeros(labels.shape).masked_scatter(labels != IGNORED, logs.to(hidden.dtype))
 
 
 def _piece(hidden: Tensor, labels: Tensor, head: nn.Module) -> Tensor:
-    return F.cross_entropy(head(hidden).float(), labels, reduction="sum")
+    return F.cross_entropy(head(hidden).float(), labels, reduction="none")

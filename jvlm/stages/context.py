@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jvlm.files import append_json_line, read_json_lines
 from jvlm.recipe import Recipe
 
 
@@ -39,9 +38,3 @@ class StageContext:
     def say(self, text: str) -> None:
         """A line of progress."""
         print(f"{self.name}: {text}", flush=True)
-
-    def record_error(self, sample_id: str, message: str) -> None:
-        """An item that could not be used: the stage goes on, the report counts it."""
-        ledger = self.folder / "errors.jsonl"
-        if sample_id not in {record["id"] for record in read_json_lines(ledger)}:  # not again in the next epoch
-            append_json_line(ledger, {"id": sample_id, "error": message})

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jvlm.model.loss import chunked_cross_entropy_sum, token_log_probabilities
+from jvlm.model.loss import token_log_probabilities, token_losses
 from jvlm.model.processor import IGNORED
 
 VOCABULARY, WIDTH = 23, 6
@@ -38,7 +38,7 @@ def plain(hidden, labels, head):
 def test_chunked_equals_plain_with_gradients(rows, length, keep, chunk, seed):
     hidden, labels, head = problem(rows, length, keep, seed)
     results = []
-    for loss in (chunked_cross_entropy_sum(hidden, labels, head, chunk), plain(hidden, labels, head)):
+    for loss in (token_losses(hidden, labels, head, chunk).sum(), plain(hidden, labels, head)):
         results.append([loss, *torch.autograd.grad(loss, [hidden, head.weight])])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
@@ -46,7 +46,7 @@ def test_chunked_equals_plain_with_gradients(rows, length, keep, chunk, seed):
 
 def test_a_batch_without_targets_gives_zero_and_zero_gradients():
     hidden, labels, head = problem(2, 5, 0.0)
-    loss = chunked_cross_entropy_sum(hidden, labels, head, 2)
+    loss = token_losses(hidden, labels, head, 2).sum()
     loss.backward()
     assert loss.item() == 0.0
     assert hidden.grad.abs().sum() == 0
@@ -58,7 +58,7 @@ def test_ignored_tokens_are_not_even_projected():
     seen = []
     head.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
     with torch.no_grad():
-        chunked_cross_entropy_sum(hidden, labels, head, 8)
+        token_losses(hidden, labels, head, 8)
     assert sum(seen) == int((labels != IGNORED).sum())
     assert max(seen) <= 8
 

@@ -32,11 +32,11 @@ class Strike:
     def __init__(self, folder: str, at: int, how: str) -> None:
         self.folder, self.at, self.how, self.steps = folder, at, how, 0
         sys.addaudithook(self._hook)
-        sync, save = os.fsync, tensors.save_file
+        save = tensors.save_file
 
         def fsync(descriptor: int) -> None:
+            # and nothing more: what a killed process wrote stays, only a machine that stops loses what is not synced
             self.step("os.fsync", os.readlink(f"/proc/self/fd/{descriptor}"))
-            sync(descriptor)
 
         def save_file(held: Any, path: Path, metadata: dict[str, str]) -> None:
             self.step("save_file", str(path))
@@ -56,7 +56,9 @@ class Strike:
             if flags & WRITING and str(path).startswith(self.folder):
                 self.step("open", str(path))
         elif event in CHANGES or (event in REMOVALS and self.how != "full"):
-            self.step(event, str(arguments[0]))
+            path = str(arguments[0])
+            if event != "os.mkdir" or not os.path.isdir(path):
+                self.step(event, path)
 
     def step(self, what: str, path: str) -> None:
         if self.how == "count":

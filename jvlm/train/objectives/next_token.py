@@ -5,15 +5,19 @@ The stages differ in their data and in which parts of the model learn, not in wh
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from jvlm.errors import UsageError
+from jvlm.model.flops import Flops
 from jvlm.model.jvlm import JvlmModel, hidden_states
-from jvlm.model.loss import chunked_cross_entropy_sum
+from jvlm.model.loss import token_losses
 from jvlm.model.packed import PackedBatch
+from jvlm.model.processor import IGNORED
 from jvlm.train.config import PackingConfig
 from jvlm.train.curriculum import Curriculum
+from jvlm.train.monitor import LossBySource
 from jvlm.train.source import PackedRows
 from jvlm.train.world import ONE_PROCESS, World
 
@@ -33,6 +37,8 @@ class NextToken:
         self.model: nn.Module = model
         self.rows, self.packing = rows, packing
         self.rate_scale = rate_scale or {}
+        self.by_source = LossBySource()
+        self.flops = Flops(model)
 
     def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PackedBatch]:
         """Raises UsageError when the rows cannot be dealt out evenly."""
@@ -46,9 +52,11 @@ class NextToken:
         return [self.rows.batch(own[m * each : (m + 1) * each]) for m in range(pieces)]
 
     def loss_sum(self, batch: PackedBatch) -> Tensor:
-        return chunked_cross_entropy_sum(
-            packed_hidden(self.model, batch), batch.labels, language_model(self.model).lm_head
-        )
+        losses = token_losses(packed_hidden(self.model, batch), batch.labels, language_model(self.model).lm_head)
+        documents = torch.arange(len(batch.doc_lens)).repeat_interleave(torch.tensor(batch.doc_lens))
+        trained = (batch.labels != IGNORED).flatten()
+        self.by_source.add(batch.sources, documents.to(losses.device)[trained], losses)
+        return losses.sum()
 
     def fingerprint(self) -> str:
         return f"{self.rows.fingerprint} {self.packing.row_length}x{self.packing.rows}"
