@@ -59,7 +59,8 @@ class Flops:
             side = model.vision_config.image_size
             device = next(model.parameters()).device
             picture = torch.full((1, 3, side, side), PADDING_GREY, dtype=torch.uint8, device=device)
-            tower, whole = (counted(model, lambda f=f: f(picture)) for f in (model.tower, model.image_features))
+            tower = counted(model, lambda: model.tower(picture))
+            whole = counted(model, lambda: model.image_features(picture))
             tower_learns, projector_learns = _learns(model.tower), _learns(model.projector)
             seen = tower_learns or projector_learns
             per_image = tower * _passes(tower_learns, False) + (whole - tower) * _passes(projector_learns, tower_learns)

@@ -1,7 +1,7 @@
 """Figures to TensorBoard or Weights & Biases, when asked for; metrics.jsonl is written always."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -61,6 +61,7 @@ class WeightsAndBiases:
 
 def open_trackers(names: Sequence[TrackerName], folder: Path, start: int) -> list[Tracker]:
     """Those asked for, of a training in `folder` that goes on from step `start`. Raises UsageError."""
+    kinds: dict[TrackerName, Callable[[Path, int], Tracker]]
     kinds = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
     return [kinds[name](folder, start) for name in names]
 

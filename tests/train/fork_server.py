@@ -20,6 +20,7 @@ import worker
 
 from jvlm.errors import JvlmError
 from jvlm.model import tensors
+from jvlm.train.ceiling import measured
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.rename", "os.mkdir", "os.link", "os.truncate")
@@ -93,7 +94,9 @@ def child(job: dict[str, Any], data: Path) -> int:
 
 
 def main(data: Path) -> None:
-    torch.set_num_threads(1)  # threads do not survive a fork, and nothing is computed before it
+    torch.set_num_threads(1)  # threads do not survive a fork
+    for precision in ("float32", "bfloat16"):  # once, not in every child
+        measured(precision, 1)
     for line in sys.stdin:
         pid = os.fork()
         if not pid:
