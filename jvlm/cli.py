@@ -256,6 +256,20 @@ def seen(
         _table(["step", "row", "tokens"], [[str(number) for number in sighting] for sighting in found])
 
 
+@app.command(name="eval-curve")
+def eval_curve(run: Annotated[Path, typer.Argument(help="The folder of a run.")], as_json: Json = False) -> None:
+    """Score every checkpoint of a run's pretraining on the held-out text, over the tokens it had seen."""
+    from jvlm.eval.curve import evaluation_curve
+
+    curve = evaluation_curve(run, _quiet if as_json else _say)
+    if as_json:
+        print(json.dumps(curve))
+        return
+    rows = [[f"{p['step']:,}", f"{p['tokens_seen']:,}", f"{p['bits_per_character']:.4f}"] for p in curve["points"]]
+    _table(["step", "tokens seen", "bits per character"], rows)
+    print(f"curve: {run / 'eval-curve.svg'}")
+
+
 @app.command(name="app")
 def start_app(
     model: Annotated[Path, typer.Argument(help="A model directory.")] = Path("runs/demo/model"),

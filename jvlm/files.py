@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,9 +32,9 @@ def sha256_file(path: Path) -> str:
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Fill a file aside and commit it by rename. When the body raises, `path` is untouched and nothing is left."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             yield file
             file.flush()
@@ -42,7 +42,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _disk_error(error, path) from error
+        raise disk_error(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -79,11 +79,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     Yields the temporary folder. When the body raises, the temporary folder is removed and `path` is untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = path.with_name(f".{path.name}.tmp"), path.with_name(f".{path.name}.old")
-    for leftover in (temporary, old):
-        shutil.rmtree(leftover, ignore_errors=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if old.exists() and not path.exists():  # a kill came between the two renames below
+            os.rename(old, path)
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir()
         yield temporary
         names = sorted(str(p.relative_to(temporary)) for p in temporary.rglob("*") if p.is_file())
@@ -99,10 +101,24 @@ def new_folder(path: Path) -> Iterator[Path]:
         os.rename(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _disk_error(error, path) from error
+        raise disk_error(error, path) from error
     finally:
+        if old.exists() and not path.exists():
+            with suppress(OSError):  # else it stays aside, to be put back by the next one who writes here
+                os.rename(old, path)
+        else:
+            shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a committed folder; under its own name it is whole or absent, however this ends."""
+    aside = path.with_name(f".{path.name}.tmp")
+    try:
+        os.rename(path, aside)
+    except OSError as error:
+        raise disk_error(error, path) from error
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def repeat_folder(source: Path, target: Path, leave_out: tuple[str, ...] = ()) -> None:
@@ -122,26 +138,30 @@ def repeat_folder(source: Path, target: Path, leave_out: tuple[str, ...] = ()) -
 def verify_folder(path: Path) -> None:
     """Check a committed folder against its `hashes.json`. Raises DataError naming the first file that differs."""
     path = Path(path)
-    for name, expected in read_json(path / MANIFEST).items():
-        file = path / name
+    manifest = read_json(path / MANIFEST)
+    try:
+        expected = [(path / name, entry["bytes"], entry["sha256"]) for name, entry in manifest.items()]
+    except (AttributeError, KeyError, TypeError, ValueError):  # ValueError: a name that no file can have
+        raise DataError("not a list of hashes", where=path / MANIFEST, fix="restore or rebuild it") from None
+    for file, size, digest in expected:
         if not file.is_file():
             raise DataError("file is missing", where=file)
-        if file.stat().st_size != expected["bytes"] or sha256_file(file) != expected["sha256"]:
+        if file.stat().st_size != size or sha256_file(file) != digest:
             raise DataError("content differs from the hash written with it", where=file, fix="restore or rebuild it")
 
 
 def append_json_line(path: Path, record: dict[str, Any]) -> None:
     """Append one record to a ledger; a torn last line left by a kill is cut off first."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(record, ensure_ascii=False) + "\n"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a+b") as file:
             _cut_torn_line(file)
             file.write(line.encode())
             file.flush()
     except OSError as error:
-        raise _disk_error(error, path) from error
+        raise disk_error(error, path) from error
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -201,9 +221,10 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _disk_error(error: OSError, path: Path) -> JvlmError:
+def disk_error(error: Exception, path: Path) -> JvlmError:
+    """What to tell the user when `path` could not be written."""
     return JvlmError(
-        f"cannot write: {error.strerror or error}",
+        f"cannot write: {getattr(error, 'strerror', None) or error}",
         where=path,
         fix="free disk space or check permissions; the previous state is kept",
     )

@@ -129,6 +129,8 @@ class PretrainStage(Config):
     phases: list[TextPhase] = Field(default=[TextPhase()], min_length=1)
     """What is read when: the first from token 0, and then perhaps a last one of the best sources, in which a schedule
     with a decay ends."""
+    watch: int = Field(0, ge=0)
+    """Held-out documents whose bits per character are measured after every checkpoint, in `scores.jsonl`."""
     ngram_order: int | None = Field(5, ge=2, le=7)
     """Order of the character n-gram the model is measured against; none for a corpus that does not fit into memory."""
 

@@ -58,6 +58,58 @@ def test_new_folder_commits_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def fill(folder: Path, text: str) -> None:
+    with files.new_folder(folder) as aside:
+        (aside / "a").write_text(text)
+
+
+def test_a_kill_between_the_two_renames_of_a_replacement_loses_nothing(tmp_path: Path) -> None:
+    folder, old = tmp_path / "out", tmp_path / ".out.old"
+    fill(folder, "one")
+    folder.rename(old)  # as far as the killed one came
+    (tmp_path / ".out.tmp").mkdir()
+    with pytest.raises(RuntimeError), files.new_folder(folder):
+        raise RuntimeError
+    files.verify_folder(folder)
+    assert (folder / "a").read_text() == "one"
+    folder.rename(old)
+    fill(folder, "two")
+    assert (folder / "a").read_text() == "two"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_rename_that_fails_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, rename = tmp_path / "out", os.rename
+    fill(folder, "one")
+
+    def refuse(source: Path, target: Path) -> None:
+        if str(source).endswith(".tmp"):
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(JvlmError, match="No space left"):
+        fill(folder, "two")
+    assert (folder / "a").read_text() == "one"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("manifest", ["[]", "null", '{"a": 1}', '{"a": {"sha256": "0"}}', '{"\\u0000": {}}', '{"'])
+def test_a_broken_manifest_is_bad_data(tmp_path: Path, manifest: str) -> None:
+    fill(tmp_path / "out", "one")
+    (tmp_path / "out" / files.MANIFEST).write_text(manifest)
+    with pytest.raises(DataError, match=r"hashes\.json"):
+        files.verify_folder(tmp_path / "out")
+
+
+def test_a_removed_folder_is_gone_with_all_it_held(tmp_path: Path) -> None:
+    fill(tmp_path / "out", "one")
+    files.remove_folder(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(JvlmError, match="cannot write"):
+        files.remove_folder(tmp_path / "out")
+
+
 def test_verify_names_the_changed_file(tmp_path: Path) -> None:
     with files.new_folder(tmp_path / "out") as aside:
         (aside / "a").write_text("one")

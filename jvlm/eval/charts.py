@@ -54,6 +54,17 @@ def dots(rows: Mapping[str, Sequence[float]], label: str) -> str:
     return _svg(body, width, height, label).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
 
 
+def as_file(svg: str) -> str:
+    """A `line_chart` as a file of its own, with the colours that a page would give it."""
+    rules = (
+        "text{font:11px sans-serif;fill:#555}.grid{stroke:#ddd}polyline{fill:none;stroke:#27c;stroke-linejoin:round}"
+        ".raw{opacity:.25}.line{stroke-width:2}"
+    )
+    head, body = svg.split(">", 1)
+    start = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return f'{start}><style>{rules}</style><rect width="100%" height="100%" fill="#fff"/>{body}'
+
+
 def interval_bars(rows: Sequence[tuple[str, float, Sequence[float], float | None]]) -> str:
     """Horizontal bars in 0 to 1 with a 95 % whisker and a tick at the best constant answer.
 

@@ -21,6 +21,9 @@ class Example(NamedTuple):
     inputs: Sequence[int]
     labels: Sequence[int]
     pixels: list[np.ndarray]
+    source: str = ""
+    error: str | None = None
+    """Why its pictures could not be decoded: they are grey then, and no label is trained."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class PackedBatch:
     doc_lens: list[int]
     pixels: Tensor | None  # uint8 [N, 3, S, S]
     sample_ids: list[str]
+    sources: list[str]  # of each document; empty for padding
+    undecoded: list[tuple[str, str]]  # (sample id, error)
 
     @property
     def weight(self) -> int:
@@ -48,6 +53,7 @@ def pack(rows: Sequence[Sequence[Example]], row_length: int, pad_id: int) -> Pac
     position_ids = np.zeros(shape, np.int64)
     doc_lens: list[int] = []
     pixels: list[np.ndarray] = []
+    sources: list[str] = []
     for r, row in enumerate(rows):
         at = 0
         for example in row:
@@ -57,15 +63,20 @@ def pack(rows: Sequence[Sequence[Example]], row_length: int, pad_id: int) -> Pac
             position_ids[r, at:stop] = np.arange(stop - at)
             doc_lens.append(stop - at)
             pixels += example.pixels
+            sources.append(example.source)
             at = stop
         if at < row_length:
             position_ids[r, at:] = np.arange(row_length - at)
             doc_lens.append(row_length - at)
+            sources.append("")
+    examples = [example for row in rows for example in row]
     return PackedBatch(
         torch.from_numpy(input_ids),
         torch.from_numpy(labels),
         torch.from_numpy(position_ids),
         doc_lens,
         torch.from_numpy(np.stack(pixels)) if pixels else None,
-        [example.id for row in rows for example in row],
+        [example.id for example in examples],
+        sources,
+        [(example.id, example.error) for example in examples if example.error is not None],
     )

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Size, Tensor
 
 from jvlm.errors import DataError
-from jvlm.files import read_json, write_json
+from jvlm.files import disk_error, read_json, write_json
 
 SHARD_BYTES = 5_000_000_000
 
@@ -32,17 +32,27 @@ def plan_files(stem: str, shapes: Mapping[str, Size], limit: int = SHARD_BYTES) 
 
 
 def write_tensors(folder: Path, stem: str, tensors: Iterable[tuple[str, Tensor]], plan: Mapping[str, str]) -> None:
-    """Write tensors as they come, in the order of `plan`; no more than one file of them is held."""
+    """Write tensors as they come, in the order of `plan`; no more than one file of them is held.
+
+    Raises JvlmError when the disk refuses.
+    """
     held: dict[str, Tensor] = {}
     file = next(iter(plan.values()), f"{stem}.safetensors")
     for name, tensor in tensors:
         if plan[name] != file:
-            save_file(held, folder / file, metadata={"format": "pt"})
+            _write(folder / file, held)
             held, file = {}, plan[name]
         held[name] = tensor.detach().cpu().contiguous()
-    save_file(held, folder / file, metadata={"format": "pt"})
+    _write(folder / file, held)
     if len(set(plan.values())) > 1:
         write_json(folder / f"{stem}.safetensors.index.json", {"metadata": {}, "weight_map": dict(plan)})
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except (SafetensorError, OSError) as error:  # safetensors has an error of its own for a full disk
+        raise disk_error(error, path) from error
 
 
 class TensorFolder(Mapping[str, Tensor]):

@@ -29,9 +29,7 @@ def clip(context: StageContext) -> dict[str, Any]:
     torch.manual_seed(context.recipe.seed)
     model = build_clip(vision, tokenizer.vocab_size, processor.pad, processor.end)
     shards = ShardReader(context.shards / "captions_train")
-    objective = Contrastive(
-        model, vision, processor, shards, config.batch_size, context.recipe.seed, context.record_error
-    )
+    objective = Contrastive(model, vision, processor, shards, config.batch_size, context.recipe.seed)
     train(objective, config.loop, context.folder, context.say, partial(write_model_files, model, processor))
 
     loaded = load_directory(context.folder / "model")

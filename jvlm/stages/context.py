@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jvlm.files import append_json_line, read_json_lines
 from jvlm.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -79,9 +78,3 @@ class StageContext:
         """A line of progress."""
         if self.rank == 0:
             print(f"{self.name}: {text}", flush=True)
-
-    def record_error(self, sample_id: str, message: str) -> None:
-        """An item that could not be used: the stage goes on, the report counts it. Each process has its ledger."""
-        ledger = self.folder / (f"errors-{self.rank}.jsonl" if self.rank else "errors.jsonl")
-        if sample_id not in {record["id"] for record in read_json_lines(ledger)}:  # not again in the next epoch
-            append_json_line(ledger, {"id": sample_id, "error": message})

@@ -6,14 +6,13 @@ from typing import Any
 
 import torch
 from open_clip.model import CLIP
-from transformers import LlamaForCausalLM
 
 from jvlm.errors import DataError, UsageError
 from jvlm.eval.ngram import KneserNey
 from jvlm.eval.statistics import ratio_bootstrap
 from jvlm.infer.likelihood import bits, bits_per_character, outcomes
 from jvlm.model.directory import load_directory, write_model_files
-from jvlm.model.language import build_language_model
+from jvlm.model.language import LanguageModel, build_language_model
 from jvlm.model.processor import Processor
 from jvlm.settings import PretrainStage
 from jvlm.stages.context import StageContext
@@ -40,7 +39,16 @@ def pretrain(context: StageContext) -> dict[str, Any]:
     context.say(f"{shards.num_documents:,} documents, {tokens:,} tokens")
     rows = text_curriculum(config.phases, config.packing, config.loop.steps, shards, processor, context.recipe.seed)
     objective = NextToken(model, rows, config.packing)
-    train(objective, config.loop, context.folder, context.say, partial(write_model_files, model, processor))
+    watched = held_out[: config.watch]
+    files = partial(write_model_files, model, processor)
+    train(
+        objective,
+        config.loop,
+        context.folder,
+        context.say,
+        files,
+        (lambda: {"bpc": bits_per_character(model, processor, watched)}) if watched else None,
+    )
     if context.rank:
         return {}
 
@@ -72,7 +80,7 @@ def pretrain(context: StageContext) -> dict[str, Any]:
     return figures
 
 
-def load_language(folder: Path) -> tuple[LlamaForCausalLM, Processor]:
+def load_language(folder: Path) -> tuple[LanguageModel, Processor]:
     """The language model of a directory, whether it takes images or not, with what feeds it.
 
     Raises UsageError when the directory holds none.
@@ -83,7 +91,7 @@ def load_language(folder: Path) -> tuple[LlamaForCausalLM, Processor]:
     return language_model(loaded.model), Processor(loaded.processor.tokenizer)
 
 
-def _begin(context: StageContext) -> tuple[LlamaForCausalLM, Processor]:
+def _begin(context: StageContext) -> tuple[LanguageModel, Processor]:
     config: PretrainStage = context.config
     if config.start_from is not None:
         return load_language(config.start_from)

@@ -8,13 +8,14 @@ saying so. A checkpoint of another run (its fingerprint differs) is refused, nev
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from jvlm.errors import DataError, UsageError
-from jvlm.files import new_folder, read_json, verify_folder, write_json
+from jvlm.files import new_folder, read_json, remove_folder, verify_folder, write_json
 from jvlm.model.directory import WEIGHTS
 from jvlm.model.tensors import TensorFolder, plan_files, write_tensors
 from jvlm.train.config import LoopConfig, Resume
@@ -35,6 +36,8 @@ class Progress:
     """Of the data, their order and the settings."""
     left_out: tuple[tuple[int, int], ...] = ()
     """Steps (from, to before) that were taken back because the last of them was not finite, and were then left out."""
+    watched: dict[str, Any] = field(default_factory=dict)
+    """What the metrics of the running interval come to so far."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,20 @@ def save_checkpoint(
         for _ in (*engine.parameters(), *engine.state()):
             pass
         return
+    for leftover in folder.glob(".step-*"):  # of a save or a removal that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     with new_folder(folder / f"step-{progress.step:08d}") as new:
         write_model_files(new)
         write_tensors(new, WEIGHTS, engine.parameters(), plan_files(WEIGHTS, weights))
         write_tensors(new, OPTIMIZER, engine.state(), plan_files(OPTIMIZER, optimizer))
         write_json(new / "state.json", asdict(progress))
-    for old in _checkpoints(folder)[: -config.keep]:
-        if not config.keep_every or _step(old) % config.keep_every:
-            shutil.rmtree(old)
+    there = _checkpoints(folder)
+    passed = [path for path in there if _step(path) <= progress.step]
+    for path in there:
+        # one of a later step was found damaged, or this training would have gone on from it
+        kept = path in passed[-config.keep :] or (config.keep_every and _step(path) % config.keep_every == 0)
+        if path not in passed or not kept:
+            remove_folder(path)
 
 
 def find_checkpoint(
@@ -107,10 +116,11 @@ def open_branch(path: Path, fingerprint: str, steps: int) -> Checkpoint:
     Raises DataError when it is damaged, UsageError when it is as far as the run is to go.
     """
     verify_folder(path)
-    step = int(read_json(path / "state.json")["step"])
+    state = read_json(path / "state.json")
+    step = int(state["step"])
     if step >= steps:
         raise UsageError(f"the branch begins at step {step}, its last is {steps}", where=path, fix="raise steps")
-    return Checkpoint(path, Progress(step, fingerprint))
+    return Checkpoint(path, Progress(step, fingerprint, watched=state["watched"]))
 
 
 def _last_good(folder: Path, fingerprint: str, resume: Resume, say: Callable[[str], None]) -> Checkpoint | None:
@@ -126,7 +136,8 @@ def _last_good(folder: Path, fingerprint: str, resume: Resume, say: Callable[[st
             say(f"checkpoint {path.name} is damaged ({error}); falling back to the one before")
             continue
         state = read_json(path / "state.json")
-        progress = Progress(state["step"], state["fingerprint"], tuple((a, b) for a, b in state["left_out"]))
+        left_out = tuple((begin, end) for begin, end in state["left_out"])
+        progress = Progress(state["step"], state["fingerprint"], left_out, state["watched"])
         if progress.fingerprint != fingerprint:
             raise DataError(
                 "the checkpoint belongs to another config, model or data set",

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from jvlm.config import Config
 from jvlm.train.schedule import Schedule
+from jvlm.train.trackers import TrackerName
 
 
 class OptimizerConfig(Config):
@@ -83,6 +84,11 @@ class LoopConfig(Config):
     """Plain torch or DeepSpeed, and the precision."""
     log_every: int = Field(10, ge=1)
     """Steps between lines of metrics.jsonl."""
+    log_to: list[TrackerName] = Field(default=[])
+    """Where the same figures go besides: `tensorboard`, `wandb` (its files stay here unless WANDB_MODE is set)."""
+    undecoded: float = Field(0.05, ge=0, le=1)
+    """Share of the samples seen whose pictures may fail to decode; each is masked and written to errors.jsonl. More,
+    and more than five, are an error."""
 
 
 class PackingConfig(Config):

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +20,14 @@ from torch._dynamo.exc import TorchDynamoException
 from jvlm.errors import JvlmError, Stopped
 from jvlm.files import append_json_line, repeat_folder
 from jvlm.train.blocks import prepared_blocks
+from jvlm.train.ceiling import ceiling
 from jvlm.train.checkpoint import OPTIMIZER, Progress, find_checkpoint, open_branch, save_checkpoint
 from jvlm.train.config import LoopConfig
 from jvlm.train.engine import Engine, Forward, TorchEngine
-from jvlm.train.monitor import Metrics, StopSign
+from jvlm.train.monitor import LossBySource, Metrics, StopSign
 from jvlm.train.schedule import learning_rate_factor
+from jvlm.train.trackers import open_trackers
+from jvlm.train.undecoded import Undecoded
 from jvlm.train.world import World, join_world, to_device
 
 
@@ -36,6 +40,11 @@ class Batch(Protocol):
     @property
     def sample_ids(self) -> list[str]: ...
 
+    @property
+    def undecoded(self) -> list[tuple[str, str]]:
+        """(sample id, error) of the samples whose pictures are not to be had."""
+        ...
+
 
 class Objective(Protocol):
     """What a stage optimises. `model` owns the parameters; `unit` names what `weight` counts."""
@@ -44,6 +53,8 @@ class Objective(Protocol):
     unit: str
     rate_scale: dict[str, float]
     """Learning-rate factors by prefix of the parameter name."""
+    by_source: LossBySource
+    """`loss_sum` adds the losses to it, where they are a source's own."""
 
     def micro_batches(self, step: int, world: World) -> list[Any]:
         """This process's part of the global batch of `step`, in pieces, as many on every process: a pure function."""
@@ -51,6 +62,10 @@ class Objective(Protocol):
 
     def loss_sum(self, batch: Any) -> Tensor:
         """Sum of the losses over the batch's `weight` units."""
+        ...
+
+    def flops(self, batch: Any) -> float:
+        """Operations of the forward and backward pass over the batch."""
         ...
 
     def fingerprint(self) -> str:
@@ -65,7 +80,7 @@ def train(
     say: Callable[[str], None],
     write_model_files: Callable[[Path], None],
     evaluate: Callable[[], dict[str, float]] | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Run or continue a stage in `folder` (metrics.jsonl, checkpoints/, model/); returns the last metrics.
 
     What was learned is ``folder/model``; `write_model_files` puts everything but the weights into such a directory.
@@ -74,8 +89,12 @@ def train(
     is not finite, after writing the batch's sample ids down; Stopped, after a checkpoint, on SIGTERM or when the time
     limit is over.
     """
-    with StopSign(config.time_limit) as stop, prepared_blocks(objective.model, config.engine) as uncompile:
-        return _Training(objective, config, folder, say, write_model_files, evaluate, uncompile).run(stop)
+    with (
+        StopSign(config.time_limit) as stop,
+        prepared_blocks(objective.model, config.engine) as uncompile,
+        ExitStack() as closing,
+    ):
+        return _Training(objective, config, folder, say, write_model_files, evaluate, uncompile).run(stop, closing)
 
 
 class _Training:
@@ -98,7 +117,7 @@ class _Training:
         self.fingerprint = _fingerprint(objective, trained, config)
         self.checkpoints = folder / "checkpoints"
 
-    def run(self, stop: StopSign) -> dict[str, float]:
+    def run(self, stop: StopSign, closing: ExitStack) -> dict[str, Any]:
         config, world = self.config, self.world
         found = find_checkpoint(self.checkpoints, self.fingerprint, config.resume, self.say, world)
         if found is None and config.branch_from is not None:
@@ -106,8 +125,8 @@ class _Training:
         progress = found.progress if found else Progress(0, self.fingerprint)
         if found:
             self.say(f"continuing from step {progress.step}")
-        path = self.folder / "metrics.jsonl" if world.is_first else None
-        metrics = Metrics(path, progress.step, config.log_every, self.objective.unit, self.say)
+        metrics = self.metrics = closing.enter_context(self._watch(progress))
+        undecoded = Undecoded(self.folder / "errors.jsonl", config.undecoded, world)
         if progress.step < config.steps:
             self.engine = self._make_engine()
             if found:
@@ -115,8 +134,10 @@ class _Training:
         step, left_out = progress.step, progress.left_out
         while step < config.steps:
             metrics.begin()
+            self.objective.by_source.clear()
             batches = [to_device(batch, world.device) for batch in self.objective.micro_batches(step, world)]
             metrics.data_ready()
+            undecoded.note(batches)
             # a batch whose every image failed to decode has no target: it moves nothing, and is not 0 / 0
             weight = max(1, world.sum([sum(batch.weight for batch in batches)])[0])
             loss = torch.zeros((), device=world.device)
@@ -136,9 +157,10 @@ class _Training:
                 step += 1
                 continue
             step += 1
-            metrics.step_done(step, config.steps, mean, norm, factor * optimizer.learning_rate, weight)
+            rate, flops = factor * optimizer.learning_rate, sum(map(self.objective.flops, batches))
+            metrics.step_done(step, config.steps, mean, norm, rate, weight, self.objective.by_source.take(), flops)
             if step % config.checkpoint_every == 0 or step == config.steps or stops:
-                progress = Progress(step, self.fingerprint, left_out)
+                progress = Progress(step, self.fingerprint, left_out, metrics.state())
                 save_checkpoint(self.checkpoints, progress, self.engine, config, world, self.write_model_files)
                 self._score(step)
             if stops and step < config.steps:
@@ -148,7 +170,7 @@ class _Training:
         if world.is_first:
             last_checkpoint = self.checkpoints / f"step-{config.steps:08d}"
             repeat_folder(last_checkpoint, self.folder / "model", leave_out=(OPTIMIZER, "state.json"))
-        last: dict[str, float] = world.from_first(metrics.last)  # nobody reads the model before it is there
+        last: dict[str, Any] = world.from_first(metrics.last)  # nobody reads the model before it is there
         return last
 
     def _score(self, step: int) -> None:
@@ -161,6 +183,18 @@ class _Training:
         self.say(f"step {step}: {', '.join(f'{name} {value:.4f}' for name, value in scores.items())}")
         if self.world.is_first:
             append_json_line(self.folder / "scores.jsonl", {"step": step} | scores)
+
+    def _watch(self, progress: Progress) -> Metrics:
+        config, world = self.config, self.world
+        path, trackers, best = None, [], None
+        if world.is_first:
+            path = self.folder / "metrics.jsonl"
+            if progress.step < config.steps:
+                trackers = open_trackers(config.log_to, self.folder, progress.step)
+                best = ceiling(world.device, config.engine.precision)
+        metrics = Metrics(path, progress.step, config.log_every, self.objective.unit, self.say, world, best, trackers)
+        metrics.restore(progress.watched)
+        return metrics
 
     def _make_engine(self) -> Engine:
         config, world = self.config, self.world
@@ -214,6 +248,7 @@ class _Training:
                 fix="look at the samples listed there, or lower the learning rate; the last checkpoint is kept",
             )
         self.engine.load(found.parameters, found.optimizer, found.path)
+        self.metrics.restore(found.progress.watched)
         begin = found.progress.step
         self.say(f"not finite at step {step}: back to step {begin}; steps {begin} to {step} are left out")
         return (*left_out, (begin, step + 1))

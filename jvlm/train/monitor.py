@@ -3,35 +3,125 @@
 import json
 import resource
 import signal
+import sys
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
 
 from jvlm.files import append_json_line, read_json_lines, write_text
+from jvlm.train.trackers import Tracker
+from jvlm.train.world import ONE_PROCESS, World
 
 SPIKE_WINDOW = 128
 SPIKE_SIGMAS = 6
 
 
-class Metrics:
-    """metrics.jsonl: lines of steps that a restart will compute again are dropped first. Without a path, none."""
+class LossBySource:
+    """Losses of one process, summed by the source of what was predicted."""
 
-    def __init__(self, path: Path | None, start: int, every: int, unit: str, say: Callable[[str], None]) -> None:
-        self.path, self.every, self.unit, self.say = path, every, unit, say
-        self.last: dict[str, float] = {}
+    def __init__(self) -> None:
+        self._pending: list[tuple[list[str], Tensor, Tensor]] = []
+
+    def add(self, names: Sequence[str], which: Tensor, losses: Tensor) -> None:
+        """`losses` ``[n]``, of which number i is of the source ``names[which[i]]``. Nothing waits for the device."""
+        distinct = sorted(set(names))
+        number = {name: i for i, name in enumerate(distinct)}
+        of = torch.tensor([number[name] for name in names], device=which.device)[which]
+        sums = torch.zeros(len(distinct), dtype=torch.float64, device=losses.device)
+        sums.index_add_(0, of, losses.detach().double())
+        self._pending.append((distinct, sums, torch.bincount(of, minlength=len(distinct))))
+
+    def clear(self) -> None:
+        self._pending.clear()
+
+    def take(self) -> list[tuple[str, float, int]]:
+        """(source, sum of losses, their number) of what was added, which is then forgotten."""
+        found = [
+            (name, total, count)
+            for names, sums, counts in self._pending
+            for name, total, count in zip(names, sums.tolist(), counts.tolist(), strict=True)
+            if count
+        ]
+        self.clear()
+        return found
+
+
+class Metrics:
+    """metrics.jsonl: lines of steps that a restart will compute again are dropped first. Without a path, none.
+
+    What the running interval comes to is part of a checkpoint (`state`), so that an interrupted run writes the lines
+    of one that was not. Figures are of all processes together.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        start: int,
+        every: int,
+        unit: str,
+        say: Callable[[str], None],
+        world: World = ONE_PROCESS,
+        ceiling: float | None = None,
+        trackers: Sequence[Tracker] = (),
+    ) -> None:
+        """`ceiling`: operations per second that one process could do at best. On a terminal a bar takes the place of
+        lines of progress."""
+        self.path, self.every, self.unit, self.say, self.world = path, every, unit, say, world
+        self.ceiling, self.trackers = ceiling, trackers
+        self.last: dict[str, Any] = {}
         if path:
             kept = [record for record in read_json_lines(path) if record["step"] <= start]
-            write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+            write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
             self.last = kept[-1] if kept else {}
-        self._recent: deque[float] = deque(maxlen=SPIKE_WINDOW)
+        self._bar = _bar() if path and sys.stdout.isatty() else None
+        self._recent: list[float] = []
+        self._seen = 0.0
+        self._own: list[tuple[str, float, int]] = []
+        self._own_flops = 0.0
         self._reset()
 
     def _reset(self) -> None:
-        self._seconds = self._data_seconds = 0.0
+        self._seconds = self._data_seconds = self._flops = 0.0
         self._weight, self._losses, self._spikes = 0.0, 0.0, 0
+        self._by_source: dict[str, tuple[float, int]] = {}
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint; every process calls it."""
+        self._gather()
+        return {
+            "seen": self._seen,
+            "recent": self._recent,
+            "interval": [self._seconds, self._data_seconds, self._flops, self._weight, self._losses, self._spikes],
+            "by_source": self._by_source,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """What `state` gave; nothing for a checkpoint that has none."""
+        if not state:
+            return
+        self._own, self._own_flops = [], 0.0
+        self._seen, self._recent = state["seen"], list(state["recent"])
+        self._seconds, self._data_seconds, self._flops, self._weight, self._losses, self._spikes = state["interval"]
+        self._by_source = {name: (total, count) for name, (total, count) in state["by_source"].items()}
+
+    def __enter__(self) -> "Metrics":
+        if self._bar:
+            self._bar.start()
+            self._task = self._bar.add_task("")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
+        for tracker in self.trackers:
+            tracker.close()
 
     def begin(self) -> None:
         self._started = time.perf_counter()
@@ -39,41 +129,84 @@ class Metrics:
     def data_ready(self) -> None:
         self._data_seconds += time.perf_counter() - self._started
 
-    def step_done(self, step: int, steps: int, loss: float, norm: float, rate: float, weight: float) -> None:
-        """`weight` units, all processes' together, had the mean loss `loss`."""
+    def step_done(
+        self,
+        step: int,
+        steps: int,
+        loss: float,
+        norm: float,
+        rate: float,
+        weight: float,
+        by_source: Sequence[tuple[str, float, int]] = (),
+        flops: float = 0.0,
+    ) -> None:
+        """`weight` units, all processes' together, had the mean loss `loss`; `by_source` and `flops` are this one's."""
         self._seconds += time.perf_counter() - self._started
         self._weight += weight
+        self._seen += weight
         self._losses += loss * weight
+        self._own += by_source
+        self._own_flops += flops
         if self._leaps(loss):
             self._spikes += 1
             self.say(f"the loss leaps at step {step}: {loss:.4f}, of late {fmean(self._recent):.4f}")
-        self._recent.append(loss)
+        self._recent = [*self._recent, loss][-SPIKE_WINDOW:]
+        if self._bar:
+            text = f"loss {loss:.4f} norm {norm:.2f} {self._weight / self._seconds:.0f} {self.unit}/s"
+            self._bar.update(self._task, total=steps, completed=step, description=text, refresh=True)
         if step % self.every and step != steps:
             return
-        record = {
+        self._gather()
+        speed, flops_per_s = self._weight / self._seconds, self._flops / self._seconds
+        record: dict[str, Any] = {
             "step": step,
             "loss": self._losses / self._weight,
             "grad_norm": norm,
             "lr": rate,
             self.unit: int(self._weight),
-            f"{self.unit}_per_s": self._weight / self._seconds,
+            f"{self.unit}_seen": int(self._seen),
+            f"{self.unit}_per_s": speed,
+            "flops_per_s": flops_per_s,
+            "mfu": flops_per_s / (self.ceiling * self.world.size) if self.ceiling else None,
             "seconds": self._seconds,
             "data_seconds": self._data_seconds,
             "spikes": self._spikes,
             "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         }
+        if self._by_source:
+            shares = sorted(self._by_source.items())
+            record["loss_by_source"] = {name: total / count for name, (total, count) in shares}
+        if self.world.device.type == "cuda":
+            record["peak_gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
         if self.path:
             append_json_line(self.path, record)
-        speed = record[f"{self.unit}_per_s"]
-        self.say(f"step {step}/{steps} loss {record['loss']:.4f} norm {norm:.2f} {speed:.0f} {self.unit}/s")
+        for tracker in self.trackers:
+            tracker.log(record)
+        if not self._bar:
+            share = f" {record['mfu']:.0%} of the ceiling" if record["mfu"] else ""
+            self.say(f"step {step}/{steps} loss {record['loss']:.4f} norm {norm:.2f} {speed:.0f} {self.unit}/s{share}")
         self.last = record
         self._reset()
+
+    def _gather(self) -> None:
+        """Add what the processes did since to the interval's sums."""
+        for own, flops in self.world.gather((self._own, self._own_flops)):
+            self._flops += flops
+            for name, total, count in own:
+                sums = self._by_source.get(name, (0.0, 0))
+                self._by_source[name] = (sums[0] + total, sums[1] + count)
+        self._own, self._own_flops = [], 0.0
 
     def _leaps(self, loss: float) -> bool:
         """More than six standard deviations above the mean of the last 128 steps (OLMo-core's measure)."""
         if len(self._recent) < SPIKE_WINDOW:
             return False
         return loss > fmean(self._recent) + SPIKE_SIGMAS * pstdev(self._recent)
+
+
+def _bar() -> Progress:
+    columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), auto_refresh=False)
 
 
 class StopSign:

@@ -5,7 +5,7 @@ epoch's permutation alone, so the batch of any step is a pure function of (seed,
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -60,7 +60,8 @@ class TokenDocuments:
         document, start = int(self.document[index]), int(self.start[index])
         tokens = self.shards.tokens(document).tolist()
         window = slice(start, start + int(self.lengths[index]))
-        return Example(f"document-{document}", [self.bos, *tokens][window], [*tokens, self.eos][window], [])
+        source = str(self.shards.identity(document)["source"])
+        return Example(f"document-{document}", [self.bos, *tokens][window], [*tokens, self.eos][window], [], source)
 
     def document_of(self, index: int) -> int:
         return int(self.document[index])
@@ -70,13 +71,13 @@ class ImageSamples:
     """Samples of image shards through the processor.
 
     A sample whose image cannot be decoded keeps its place in the order: its labels are masked, its picture is
-    grey and it is reported to `on_error` (id, message).
+    grey and its example says why.
     """
 
     cuttable = False
 
-    def __init__(self, shards: ShardReader, processor: Processor, on_error: Callable[[str, str], None]) -> None:
-        self.shards, self.processor, self.on_error = shards, processor, on_error
+    def __init__(self, shards: ShardReader, processor: Processor) -> None:
+        self.shards, self.processor = shards, processor
         self.lengths = np.array([self._length(i) for i in range(len(shards))], np.int64)
         self.fingerprint = shards.fingerprint
 
@@ -88,15 +89,15 @@ class ImageSamples:
         sample = self.shards.read(index)
         encoded = self.processor.encode(sample.messages)
         inputs, labels = encoded.shifted(sample.id)
+        source = str(sample.meta.get("source") or self.shards.folder.name)
         try:
             pixels = [self.processor.pixels(load_image(sample.images[image])) for image in encoded.images]
         except DataError as error:
-            self.on_error(sample.id, str(error))
             assert self.processor.vision is not None
             side = self.processor.vision.image_size
             pixels = [np.full((3, side, side), PADDING_GREY, np.uint8) for _ in encoded.images]
-            labels = [IGNORED] * len(labels)
-        return Example(sample.id, inputs, labels, pixels)
+            return Example(sample.id, inputs, [IGNORED] * len(labels), pixels, source, str(error))
+        return Example(sample.id, inputs, labels, pixels, source)
 
     def document_of(self, index: int) -> None:
         return None
@@ -178,9 +179,5 @@ class PackedRows:
         example = self.data.example(piece.sample)
         if piece.stop - piece.start == len(example.inputs):
             return example
-        return Example(
-            example.id,
-            example.inputs[piece.start : piece.stop],
-            example.labels[piece.start : piece.stop],
-            example.pixels,
-        )
+        window = slice(piece.start, piece.stop)
+        return example._replace(inputs=example.inputs[window], labels=example.labels[window])

@@ -57,6 +57,25 @@ def test_some_checkpoints_are_kept_for_ever(tmp_path):
     assert names(tmp_path) == [30, 60, 70, 80]
 
 
+def test_a_damaged_checkpoint_of_a_later_step_does_not_count_among_those_kept(tmp_path):
+    """With another `checkpoint_every` a run that fell back saves before it gets there again."""
+    for step in (10, 20):
+        save(tmp_path, step, keep=2)
+    (tmp_path / "step-00000020" / "state.json").write_text("{}")
+    assert find(tmp_path).progress.step == 10
+    save(tmp_path, 15, keep=1)
+    assert names(tmp_path) == [15]
+    assert find(tmp_path).progress.step == 15
+
+
+def test_what_a_killed_save_left_is_cleared_away_by_the_next(tmp_path):
+    for name in (".step-00000007.tmp", ".step-00000003.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"half")
+    save(tmp_path, 10)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000010"]
+
+
 def test_any_flipped_bit_is_seen_and_the_one_before_is_taken(tmp_path):
     for step in (10, 20):
         save(tmp_path, step)

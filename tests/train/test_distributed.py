@@ -26,7 +26,7 @@ def home(tokenizer, tmp_path_factory):
     """A folder with a tokenizer and the tokens of some documents."""
     folder = tmp_path_factory.mktemp("distributed")
     tokenizer.save(folder / "data" / "tokenizer")
-    documents = [Document(f"d{i}", text, "toyworld") for i, text in enumerate(corpus_texts(60))]
+    documents = [Document(f"d{i}", text, ("toyworld", "other")[i % 2]) for i, text in enumerate(corpus_texts(60))]
     write_token_shards(documents, tokenizer, folder / "data" / "tokens")
     return folder
 
@@ -55,12 +55,18 @@ def test_one_batch_split_anyhow_gives_one_curve(home):
     jobs = [{"engine": e, "settings": settings, "folder": str(home / f"curve-2-{i}")} for i, e in enumerate(pair)]
     split = {"engine": {"zero": 2}, "packing": {"accumulation": 8}, "folder": str(home / "curve-2-split")}
     launch(home, 2, [*jobs, split | {"settings": settings}])
-    expected = losses(home / "curve-1-0")
+    expected, watched = losses(home / "curve-1-0"), read_json_lines(home / "curve-1-0" / "metrics.jsonl")
+    assert watched[0]["loss_by_source"].keys() == {"toyworld", "other"}
     assert expected[20] < expected[1] - 1
     for name in ["curve-1-1", "curve-2-split", *(f"curve-2-{i}" for i in range(len(pair)))]:
         found = losses(home / name)
         assert found.keys() == expected.keys()
         assert found == pytest.approx(expected, rel=1e-5), name
+        for mine, theirs in zip(read_json_lines(home / name / "metrics.jsonl"), watched, strict=True):
+            assert mine["tokens_seen"] == theirs["tokens_seen"]
+            assert mine["loss_by_source"] == pytest.approx(theirs["loss_by_source"], rel=1e-5)
+            done = [record["flops_per_s"] * record["seconds"] for record in (mine, theirs)]
+            assert done[0] == pytest.approx(done[1], rel=1e-6)
 
 
 def test_every_engine_goes_on_from_every_other(home):

@@ -44,7 +44,7 @@ def objective(tokenizer, processor, text_shards, instruct_shards):
             model, data = make_language(tokenizer), TokenDocuments(text_shards, processor)
         else:
             model, row_length = make_model(tokenizer), 400
-            data = ImageSamples(instruct_shards, processor, lambda *_: None)
+            data = ImageSamples(instruct_shards, processor)
             if parts:
                 train_only(model, parts)
         packing = PackingConfig(row_length=row_length, rows=rows, accumulation=accumulation)

@@ -20,12 +20,12 @@ from jvlm.train.world import World
 PARTS = ("tower", "projector", "language")
 
 
-def quiet(*_):
-    """Progress and errors are not looked at."""
+def quiet(_):
+    """Progress is not looked at."""
 
 
 def objective(model, processor, shards, rows=2):
-    packed = PackedRows(ImageSamples(shards, processor, quiet), 400, SEED, processor.pad)
+    packed = PackedRows(ImageSamples(shards, processor), 400, SEED, processor.pad)
     return NextToken(model, packed, PackingConfig(row_length=400, rows=rows))
 
 
@@ -92,7 +92,7 @@ def test_training_learns_a_tiny_set_by_heart_and_needs_the_images(processor, mod
 
 
 def test_rows_must_divide_by_accumulation(processor, model, instruct_shards):
-    packed = PackedRows(ImageSamples(instruct_shards, processor, quiet), 400, SEED, processor.pad)
+    packed = PackedRows(ImageSamples(instruct_shards, processor), 400, SEED, processor.pad)
     one = NextToken(model, packed, PackingConfig(row_length=400, rows=6, accumulation=4))
     with pytest.raises(UsageError, match="6 rows cannot be split into 4 micro-batches"):
         one.micro_batches(0)
@@ -101,7 +101,7 @@ def test_rows_must_divide_by_accumulation(processor, model, instruct_shards):
 
 
 def test_processes_share_the_rows_that_one_process_has(processor, model, instruct_shards):
-    packed = PackedRows(ImageSamples(instruct_shards, processor, quiet), 400, SEED, processor.pad)
+    packed = PackedRows(ImageSamples(instruct_shards, processor), 400, SEED, processor.pad)
     one = NextToken(model, packed, PackingConfig(row_length=400, rows=8, accumulation=4))
     whole = torch.cat([batch.input_ids for batch in one.micro_batches(2)])
     for size, pieces in ((2, 2), (4, 1), (8, 1)):
@@ -112,7 +112,7 @@ def test_processes_share_the_rows_that_one_process_has(processor, model, instruc
 
 
 def test_micro_batches_cut_the_same_rows(processor, model, instruct_shards):
-    packed = PackedRows(ImageSamples(instruct_shards, processor, quiet), 400, SEED, processor.pad)
+    packed = PackedRows(ImageSamples(instruct_shards, processor), 400, SEED, processor.pad)
     whole = NextToken(model, packed, PackingConfig(row_length=400, rows=4)).micro_batches(2)
     parts = NextToken(model, packed, PackingConfig(row_length=400, rows=4, accumulation=4)).micro_batches(2)
     assert torch.equal(whole[0].input_ids, torch.cat([part.input_ids for part in parts]))

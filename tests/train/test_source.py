@@ -18,17 +18,13 @@ from jvlm.text.tokenizer import train_tokenizer
 from jvlm.train.source import ImageSamples, Mixture, PackedRows, TokenDocuments
 
 
-def ignore(*_):
-    """No error is expected."""
-
-
 @pytest.fixture
 def mixture(processor, text_shards, instruct_shards, caption_shards):
     """Makes a fresh mixture of documents, conversations (half of them) and captions (two and a half times)."""
 
     def make():
         sets = [TokenDocuments(text_shards, processor, max_length=100)]
-        sets += [ImageSamples(shards, processor, ignore) for shards in (instruct_shards, caption_shards)]
+        sets += [ImageSamples(shards, processor) for shards in (instruct_shards, caption_shards)]
         return Mixture(sets, [1, 0.5, 2.5])
 
     return make
@@ -137,7 +133,7 @@ def test_a_mixture_of_documents_can_be_cut(text_shards, processor):
 def test_fingerprints_tell_data_and_shares_apart(mixture, text_shards, instruct_shards, processor):
     prints = [mixture().fingerprint, mixture().fingerprint]
     assert prints[0] == prints[1]
-    images = ImageSamples(instruct_shards, processor, ignore)
+    images = ImageSamples(instruct_shards, processor)
     others = [
         TokenDocuments(text_shards, processor).fingerprint,
         TokenDocuments(text_shards, processor, max_length=50).fingerprint,
@@ -193,15 +189,14 @@ def test_a_bad_image_keeps_its_place_masked_and_recorded(tmp_path, processor):
     whole = ask("bad", "違いは何ですか。", [5, 6], "色です。")
     data = whole.images[1].read()
     broken = replace(whole, images=[whole.images[0], ImageRef(data=data[: len(data) // 2])])
-    recorded = []
     readers = []
     for name, third in (("whole", whole), ("broken", broken)):
         write_shards([*good, third], tmp_path / name)
-        readers.append(ImageSamples(ShardReader(tmp_path / name), processor, lambda *a: recorded.append(a)))
+        readers.append(ImageSamples(ShardReader(tmp_path / name), processor))
     assert np.array_equal(readers[0].lengths, readers[1].lengths)
     example, expected = readers[1].example(3), readers[0].example(3)
-    assert [identity for identity, _ in recorded] == ["bad"]
-    assert "truncated" in recorded[0][1]
+    assert expected.error is None
+    assert "truncated" in example.error
     assert list(example.inputs) == list(expected.inputs)
     assert set(example.labels) == {IGNORED}
     assert len(example.pixels) == 2
@@ -211,10 +206,12 @@ def test_a_bad_image_keeps_its_place_masked_and_recorded(tmp_path, processor):
     theirs, ours = (plan.batch(range(3)) for plan in plans)
     assert ours.sample_ids == theirs.sample_ids
     assert ours.weight < theirs.weight
+    assert not theirs.undecoded
+    assert {identity for identity, _ in ours.undecoded} == {"bad"}
 
 
 def test_no_data_and_a_row_too_short_are_errors(processor, instruct_shards, text_shards):
-    images = ImageSamples(instruct_shards, processor, ignore)
+    images = ImageSamples(instruct_shards, processor)
     with pytest.raises(DataError, match="empty"):
         PackedRows(Mixture([images], [0.001]), 400, SEED, processor.pad)
     with pytest.raises(DataError, match="raise row_length"):

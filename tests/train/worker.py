@@ -1,8 +1,8 @@
 """One process of a distributed training, started by torchrun: ``worker.py JOBS.json``.
 
-Each job is ``{"folder", "engine", "settings", "packing", "from", "fault", "shape", "one_expert"}``: train a small
-language model in `folder`, from a copy of the checkpoint `from` when there is one; `shape` changes its shape, and with
-`one_expert` each process sends all tokens to one expert, another one on each.
+Each job is ``{"folder", "engine", "settings", "optimizer", "packing", "from", "fault", "shape", "one_expert"}``: train
+a small language model in `folder`, from a copy of the checkpoint `from` when there is one; `shape` changes its shape,
+and with `one_expert` each process sends all tokens to one expert, another one on each.
 """
 
 import json
@@ -53,7 +53,7 @@ def run(job: dict[str, Any], data: Path) -> None:
     loop = LoopConfig(
         **settings,
         engine=EngineConfig(**job["engine"]),
-        optimizer=OptimizerConfig(muon=False, learning_rate=1e-2, warmup=2),
+        optimizer=OptimizerConfig(**{"muon": False, "learning_rate": 1e-2, "warmup": 2} | job.get("optimizer", {})),
     )
     fault = job.get("fault")
     if fault:

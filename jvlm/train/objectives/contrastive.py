@@ -1,6 +1,5 @@
 """CLIP: open_clip's model and loss on images and captions (Radford et al. 2021)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +12,11 @@ from jvlm.errors import DataError, UsageError
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.config import VisionConfig
+from jvlm.model.flops import counted
 from jvlm.model.processor import Processor
 from jvlm.model.vision import VisionTower
 from jvlm.sample import Sample
+from jvlm.train.monitor import LossBySource
 from jvlm.train.order import permute
 from jvlm.train.world import ONE_PROCESS, World
 
@@ -29,6 +30,7 @@ class PairBatch:
     pixels: Tensor  # uint8 [N, 3, S, S]
     text: Tensor  # int64 [N, text_length], padded
     sample_ids: list[str]
+    undecoded: list[tuple[str, str]]  # (sample id, error) of those that are left out
 
     @property
     def weight(self) -> int:
@@ -68,16 +70,17 @@ class Contrastive:
         shards: ShardReader,
         batch_size: int,
         seed: int,
-        on_error: Callable[[str, str], None],
     ) -> None:
         if len(shards) < batch_size:
             raise UsageError(f"a batch of {batch_size} pairs from {len(shards)} samples", fix="lower batch_size")
         self.model: nn.Module = model
         self.clip, self.processor, self.shards = model, processor, shards
-        self.config, self.batch_size, self.seed, self.on_error = config, batch_size, seed, on_error
+        self.config, self.batch_size, self.seed = config, batch_size, seed
         self.normalise = VisionTower(config, model.visual).normalise
         self.rate_scale: dict[str, float] = {}
         self.loss = ClipLoss()
+        self.by_source = LossBySource()  # stays empty: a pair's loss is its batch's too
+        self._flops_of_a_pair = counted(model, self._look_at_one)
 
     def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PairBatch]:
         if world.size > 1:
@@ -87,16 +90,19 @@ class Contrastive:
         per_epoch = count // self.batch_size  # the rest of an epoch would repeat a pair inside a batch
         epoch, at = divmod(step, per_epoch)
         places = np.arange(at * self.batch_size, (at + 1) * self.batch_size)
-        decoded = [
-            (sample, pixels)
-            for sample in (self.shards.read(int(i)) for i in permute(places, count, self.seed, epoch))
-            if (pixels := self._pixels(sample)) is not None  # its place is taken, its caption teaches nothing
-        ]
-        samples = [sample for sample, _ in decoded]
+        samples: list[Sample] = []
+        pictures: list[np.ndarray] = []
+        undecoded: list[tuple[str, str]] = []
+        for sample in (self.shards.read(int(i)) for i in permute(places, count, self.seed, epoch)):
+            try:
+                pictures.append(self.processor.pixels(load_image(sample.images[0])))
+                samples.append(sample)
+            except DataError as error:
+                undecoded.append((sample.id, str(error)))  # its place is taken, its caption teaches nothing
         side = self.config.image_size
-        pixels = np.stack([p for _, p in decoded]) if decoded else np.zeros((0, 3, side, side), np.uint8)
+        pixels = np.stack(pictures) if pictures else np.zeros((0, 3, side, side), np.uint8)
         text = caption_ids(self.processor, [caption_of(s) for s in samples], self.config.text_length)
-        return [PairBatch(torch.from_numpy(pixels), text, [sample.id for sample in samples])]
+        return [PairBatch(torch.from_numpy(pixels), text, [sample.id for sample in samples], undecoded)]
 
     def loss_sum(self, batch: PairBatch) -> Tensor:
         with torch.no_grad():
@@ -108,9 +114,11 @@ class Contrastive:
     def fingerprint(self) -> str:
         return f"{self.shards.fingerprint} seed={self.seed} pairs={self.batch_size}"
 
-    def _pixels(self, sample: Sample) -> np.ndarray | None:
-        try:
-            return self.processor.pixels(load_image(sample.images[0]))
-        except DataError as error:
-            self.on_error(sample.id, str(error))
-            return None
+    def flops(self, batch: PairBatch) -> float:
+        pairs = batch.weight
+        return 3 * (self._flops_of_a_pair * pairs + 4 * pairs**2 * self.config.embed_dim)
+
+    def _look_at_one(self) -> None:
+        side = self.config.image_size
+        self.clip.encode_image(self.normalise(torch.zeros((1, 3, side, side), dtype=torch.uint8)))
+        self.clip.encode_text(caption_ids(self.processor, [""], self.config.text_length))

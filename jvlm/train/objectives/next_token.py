@@ -5,17 +5,21 @@ The stages differ in their data and in which parts of the model learn, not in wh
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from transformers import MixtralConfig
 
 from jvlm.errors import UsageError
 from jvlm.model.experts import balance_loss, router_scores
+from jvlm.model.flops import Flops
 from jvlm.model.jvlm import JvlmModel, hidden_states
 from jvlm.model.language import LanguageModel
 from jvlm.model.loss import cross_entropy_sum
 from jvlm.model.packed import PackedBatch
+from jvlm.model.processor import IGNORED
 from jvlm.train.config import PackingConfig
 from jvlm.train.curriculum import Curriculum
+from jvlm.train.monitor import LossBySource
 from jvlm.train.source import PackedRows
 from jvlm.train.world import ONE_PROCESS, World
 
@@ -35,6 +39,8 @@ class NextToken:
         self.model: nn.Module = model
         self.rows, self.packing = rows, packing
         self.rate_scale = rate_scale or {}
+        self.by_source = LossBySource()
+        self.flops = Flops(model)
 
     def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PackedBatch]:
         """Raises UsageError when the rows cannot be dealt out evenly."""
@@ -52,7 +58,10 @@ class NextToken:
         language = language_model(self.model)
         with router_scores(language) as scores:
             hidden = packed_hidden(self.model, batch)
-        loss, _ = cross_entropy_sum(hidden, batch.labels, language.lm_head)
+        loss, losses = cross_entropy_sum(hidden, batch.labels, language.lm_head)
+        documents = torch.arange(len(batch.doc_lens)).repeat_interleave(torch.tensor(batch.doc_lens))
+        trained = (batch.labels != IGNORED).flatten()
+        self.by_source.add(batch.sources, documents.to(losses.device)[trained], losses)
         if isinstance(language.config, MixtralConfig) and batch.weight:
             assert language.config.pad_token_id is not None
             real = batch.input_ids.ne(language.config.pad_token_id)

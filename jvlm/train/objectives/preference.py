@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from jvlm.errors import DataError, UsageError
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
+from jvlm.model.flops import Flops
 from jvlm.model.loss import token_log_probabilities
 from jvlm.model.packed import Example, PackedBatch, pack
 from jvlm.model.processor import Processor
 from jvlm.sample import Message, Sample
+from jvlm.train.monitor import LossBySource
 from jvlm.train.objectives.next_token import language_model, packed_hidden
 from jvlm.train.order import permute
 from jvlm.train.world import ONE_PROCESS, World
@@ -36,6 +38,11 @@ class PairBatch:
     @property
     def sample_ids(self) -> list[str]:
         return self.packed.sample_ids
+
+    @property
+    def undecoded(self) -> list[tuple[str, str]]:
+        """None: the model has answered on every picture of a pair."""
+        return []
 
 
 def chosen_and_rejected(sample: Sample) -> tuple[list[Message], list[Message]]:
@@ -58,7 +65,8 @@ def pair_batch(samples: Sequence[Sample], processor: Processor) -> PackedBatch:
             encoded = processor.encode(messages)
             inputs, labels = encoded.shifted(sample.id)
             labels = [-100] * (prompt - 1) + labels[prompt - 1 :]
-            examples.append(Example(sample.id, inputs, labels, [images[i] for i in encoded.images]))
+            source = str(sample.meta.get("source", ""))
+            examples.append(Example(sample.id, inputs, labels, [images[i] for i in encoded.images], source))
     return pack([examples], sum(len(e.inputs) for e in examples), processor.pad)
 
 
@@ -93,6 +101,8 @@ class Preference:
         self.processor, self.shards, self.reference = processor, shards, reference
         self.pairs, self.beta, self.alpha, self.seed = pairs, beta, alpha, seed
         self.rate_scale = rate_scale
+        self.by_source = LossBySource()
+        self._flops = Flops(model)
 
     def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PairBatch]:
         """Raises UsageError when the pairs cannot be dealt out evenly."""
@@ -110,7 +120,12 @@ class Preference:
         sums, counts = answer_log_probabilities(self.model, batch.packed)
         chosen, rejected = sums[0::2], sums[1::2]
         margin = (chosen - rejected) - (batch.reference[:, 0] - batch.reference[:, 1])
-        return -F.logsigmoid(self.beta * margin).sum() - self.alpha * (chosen / counts[0::2]).sum()
+        losses = -F.logsigmoid(self.beta * margin) - self.alpha * chosen / counts[0::2]
+        self.by_source.add(batch.packed.sources[0::2], torch.arange(len(losses), device=losses.device), losses)
+        return losses.sum()
+
+    def flops(self, batch: PairBatch) -> float:
+        return self._flops(batch.packed)
 
     def fingerprint(self) -> str:
         return f"{self.shards.fingerprint} seed={self.seed} pairs={self.pairs} beta={self.beta} alpha={self.alpha}"
