@@ -18,4 +18,4 @@ def test_exit_codes(kind: type[JvlmError], code: int) -> None:
 
 def test_exit_codes_are_distinct() -> None:
     codes = [getattr(errors, name) for name in dir(errors) if name.startswith("EXIT_")]
-    assert sorted(codes) == [0, 1, 2, 3, 4]
+    assert sorted(codes) == [0, 1, 2, 3, 4, 5]

@@ -64,7 +64,8 @@ def test_xformers_mask_is_the_mask_we_apply_over_1000_packings():
         places = torch.eye(total).view(rows, 1, length, total)  # a query gets the weights it gives to each place
         tensors = [torch.randn(rows, 2, length, total), torch.randn(rows, 1, length, total), places]
         tensors = [tensor.requires_grad_() for tensor in tensors]
-        ours = attention.packed_attention(torch.nn.Identity(), *tensors, None, doc_lens=doc_lens)[0].flatten(0, 1)
+        packed = attention.Documents(doc_lens)
+        ours = attention.packed_attention(torch.nn.Identity(), *tensors, None, documents=packed)[0].flatten(0, 1)
         assert torch.equal(ours > 0, (theirs[0] == 0).expand(2, -1, -1).transpose(0, 1)), doc_lens
 
         query, key, value = (t.transpose(0, 1).reshape(-1, total, total) for t in tensors)

@@ -21,7 +21,7 @@ def objective(tokenizer, processor, text_shards, instruct_shards):
         if kind == "text":
             model, data, length = make_language(tokenizer), TokenDocuments(text_shards, processor), 64
         else:
-            data, length = ImageSamples(instruct_shards, processor, lambda *_: None), 400
+            data, length = ImageSamples(instruct_shards, processor), 400
             model = make_model(tokenizer)
         return NextToken(model, PackedRows(data, length, SEED, processor.pad), PackingConfig(row_length=length, rows=4))
 

@@ -160,7 +160,7 @@ def test_the_measured_ceiling_is_not_below_a_product_timed_here():
     best = ceiling.ceiling(torch.device("cpu"), "float32")
     left, right = torch.rand(512, 512), torch.rand(512, 512)
     seconds = []
-    for _ in range(3):
+    for _ in range(30):  # other work may have the processor for some of them
         begun = time.perf_counter()
         left @ right
         seconds.append(time.perf_counter() - begun)
