@@ -152,13 +152,12 @@ class _Training:
             )
             # at a rate of zero the gradients are cleared and no weight is changed
             norm = self.engine.step(factor if math.isfinite(mean) else 0.0)
-            if not (math.isfinite(mean) and math.isfinite(norm)):
-                left_out = self._go_back(step, mean, norm, batches, left_out)
-                step += 1
-                continue
             step += 1
-            rate, flops = factor * optimizer.learning_rate, sum(map(self.objective.flops, batches))
-            metrics.step_done(step, config.steps, mean, norm, rate, weight, self.objective.by_source.take(), flops)
+            if math.isfinite(mean) and math.isfinite(norm):
+                rate, flops = factor * optimizer.learning_rate, sum(map(self.objective.flops, batches))
+                metrics.step_done(step, config.steps, mean, norm, rate, weight, self.objective.by_source.take(), flops)
+            else:
+                left_out = self._go_back(step - 1, mean, norm, batches, left_out)
             if step % config.checkpoint_every == 0 or step == config.steps or stops:
                 progress = Progress(step, self.fingerprint, left_out, metrics.state())
                 save_checkpoint(self.checkpoints, progress, self.engine, config, world, self.write_model_files)

@@ -221,6 +221,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_changes_no_weight(objective
     assert same(before, weights(one.model))
 
 
+def test_the_last_step_may_be_left_out(objective, tmp_path):
+    one = objective()
+    compute, calls = one.loss_sum, []
+
+    def poisoned(batch):
+        calls.append(batch)
+        return compute(batch) * (math.nan if len(calls) == 7 else 1.0)  # the first call is the dry step
+
+    one.loss_sum = poisoned
+    train(one, config(go_back=1), tmp_path, quiet, no_files)
+    before = TensorFolder(tmp_path / "checkpoints" / "step-00000004", "model")
+    assert same(TensorFolder(tmp_path / "model", "model"), before)
+
+
 def test_a_step_without_any_target_changes_nothing_and_the_run_goes_on(objective, tmp_path):
     """Every sample of a batch may fail to decode; all its labels are masked then."""
     one = objective("images", rows=1)
