@@ -69,6 +69,7 @@ class Plan:
     row_length: int = 512
     stride: int = 20
     tokenizer_chars: int = 2_000_000
+    compiled: Sequence[bool] = (False, True)
     rows: Sequence[int] = (8, 4, 16)
     span_rows: int = 16
     probe_rows: int = 8
@@ -216,7 +217,7 @@ class _Bench:
                 probe(trial.settings)
             return trials
         padded = who == "trainer_padded"
-        for precision, compiled in product(("float32", "bfloat16"), (False, True)):
+        for precision, compiled in product(("float32", "bfloat16"), self.plan.compiled):
             probe(Settings(precision, compiled, self.plan.rows[0], group=padded))
         for rows in self.plan.rows[1:]:
             probe(best(trials).settings.but(rows=rows))
