@@ -77,6 +77,7 @@ class Spans:
         self._channel = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
         self._started: float | None = None
+        self._busy = 0.0
         self._targets = 0
 
     def begin(self, step: int) -> None:
@@ -86,11 +87,11 @@ class Spans:
         if self._started is None:
             self.tell({"ready": True})
         else:
-            seconds = time.perf_counter() - self._started
-            self.tell({"seconds": seconds, "targets": self._targets, "peak_kib": peak_kib()})
+            seconds, busy = time.perf_counter() - self._started, time.process_time() - self._busy
+            self.tell({"seconds": seconds, "cpu_seconds": busy, "targets": self._targets, "peak_kib": peak_kib()})
         self.wait()
         self._targets = 0
-        self._started = time.perf_counter()
+        self._started, self._busy = time.perf_counter(), time.process_time()
 
     def add(self, targets: int) -> None:
         """Count real target tokens of the step that has begun."""

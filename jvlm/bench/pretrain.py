@@ -268,6 +268,7 @@ class _Bench:
             "memory_of_least_rival": peaks[OURS] / min((p for who, p in peaks.items() if who != OURS), default=1.0),
             "tokens_per_s": {who: statistics.median(values) for who, values in rates.items()},
             "tokens_per_s_of_rounds": rates,
+            "share_of_processors": {who: share_of_processors(found, self.threads) for who, found in spans.items()},
             "peak_mib": peaks,
             "settings": {who: asdict(settings) for who, settings in chosen.items()},
             "gflop_of_a_target": gflop,
@@ -335,6 +336,11 @@ def ratios(rates: dict[str, list[float]], gflop: float, gemm_gflops: Sequence[fl
     ours = medians.pop(OURS)
     found = {f"over_{who}": ours / rival for who, rival in medians.items()}
     return found | {"of_gemm_ceiling": ours * gflop / statistics.median(gemm_gflops)}
+
+
+def share_of_processors(spans: list[dict[str, Any]], threads: int) -> float:
+    """Of the time of `threads` processors, what a contestant had: far below 1 when other work disturbed the run."""
+    return sum(span["cpu_seconds"] for span in spans) / sum(span["seconds"] for span in spans) / threads
 
 
 def worst(ratios_of_sizes: list[dict[str, float]]) -> dict[str, float]:

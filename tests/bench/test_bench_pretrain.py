@@ -209,6 +209,7 @@ def test_a_miniature_from_end_to_end(tmp_path: Path, monkeypatch) -> None:
     size = result["sizes"]["tiny"]
     assert {who: len(rates) for who, rates in size["tokens_per_s_of_rounds"].items()} == dict.fromkeys(kept[:2], 2)
     assert all(50 < peak < 5000 for peak in size["peak_mib"].values())
+    assert all(0 < share <= 1.2 for share in size["share_of_processors"].values())
     assert all(trial["error"] is None for trials in size["tried"].values() for trial in trials)
     assert sum(result["data"]["length_histogram"].values()) == result["data"]["documents"] == 80
     assert abs(result["quality"]["bpc_ours_minus_trainer"]) < 1e-3
