@@ -201,17 +201,21 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="ablation, attention, corpus or tokenizer")],
+    name: Annotated[str, typer.Argument(help="ablation, attention, corpus, pretrain or tokenizer")],
     as_json: Json = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
     data_root: Annotated[
         Path | None, typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data; attention needs none.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Where ablation keeps its models, to go on from.")] = Path("runs/ablation"),
+    litgpt_python: Annotated[
+        Path | None, typer.Option(help="Python of an environment that has litgpt, a rival of pretrain.")
+    ] = None,
 ) -> None:
     """Run a benchmark: what is compared is measured side by side in one run."""
-    if name not in ("ablation", "attention", "corpus", "tokenizer"):
-        raise UsageError(f"no benchmark '{name}'", fix="known: ablation, attention, corpus, tokenizer")
+    known = ("ablation", "attention", "corpus", "pretrain", "tokenizer")
+    if name not in known:
+        raise UsageError(f"no benchmark '{name}'", fix=f"known: {', '.join(known)}")
     if name != "attention" and data_root is None:
         raise UsageError("no folder of real data", fix="give --data-root or set JVLM_DATA_ROOT")
     if name == "corpus":  # before torch is there: its memory is not the corpus build's
@@ -219,6 +223,11 @@ def bench(
 
         assert data_root is not None
         result = corpus.run(data_root, threads)
+    elif name == "pretrain":
+        from jvlm.bench import pretrain
+
+        assert data_root is not None
+        result = pretrain.run(data_root, threads, litgpt_python, _say_aside, pretrain.Plan(pretrain.LANGUAGE))
     else:
         result = _bench_models(name, threads, data_root, out, _quiet if as_json else _say)
     from jvlm.bench.machine import machine
@@ -501,6 +510,10 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
 
 def _print(record: dict[str, Any], as_json: bool) -> None:
     print(json.dumps(record, ensure_ascii=False, indent=None if as_json else 2))
+
+
+def _say_aside(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _say(text: str) -> None:
