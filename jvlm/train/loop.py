@@ -60,6 +60,10 @@ class Objective(Protocol):
         """This process's part of the global batch of `step`, in pieces, as many on every process: a pure function."""
         ...
 
+    def largest_batch(self, world: World) -> Any:
+        """A micro-batch of this process that takes as much memory as any, as far as can be told beforehand."""
+        ...
+
     def loss_sum(self, batch: Any) -> Tensor:
         """Sum of the losses over the batch's `weight` units."""
         ...
@@ -212,7 +216,7 @@ class _Training:
 
     def _dry_step(self, engine: Engine) -> None:
         """A step at a rate of zero: what does not fit into memory fails now, and optimizer state comes to be."""
-        batch = to_device(self.objective.micro_batches(0, self.world)[0], self.world.device)
+        batch = to_device(self.objective.largest_batch(self.world), self.world.device)
         try:
             try:
                 loss = engine.loss_sum(batch) / max(1, batch.weight)

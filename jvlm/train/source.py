@@ -25,6 +25,7 @@ class SampleSet(Protocol):
     """Samples by number. `cuttable`: rows may cut a sample in two (documents without images)."""
 
     lengths: np.ndarray
+    pictures: np.ndarray  # of each sample, their number
     cuttable: bool
     fingerprint: str
 
@@ -54,6 +55,7 @@ class TokenDocuments:
         self.document = chosen[of]
         self.start = np.concatenate([np.arange(p) * limit for p in parts]) if len(parts) else np.zeros(0, np.int64)
         self.lengths = np.minimum(lengths[of] - self.start, limit)
+        self.pictures = np.zeros_like(self.lengths)
         self.fingerprint = f"{shards.fingerprint}/{limit}" + (f"/{source}" if source is not None else "")
 
     def example(self, index: int) -> Example:
@@ -79,6 +81,7 @@ class ImageSamples:
     def __init__(self, shards: ShardReader, processor: Processor) -> None:
         self.shards, self.processor = shards, processor
         self.lengths = np.array([self._length(i) for i in range(len(shards))], np.int64)
+        self.pictures = np.array([shards.num_images(i) for i in range(len(shards))], np.int64)
         self.fingerprint = shards.fingerprint
 
     def _length(self, index: int) -> int:
@@ -113,8 +116,9 @@ class Mixture:
         self.sets = list(sets)
         self.counts = [round(len(s.lengths) * r) for s, r in zip(sets, repeats, strict=True)]
         self.starts = np.cumsum([0, *self.counts])
-        self.lengths = np.concatenate(
-            [np.resize(np.asarray(s.lengths), count) for s, count in zip(self.sets, self.counts, strict=True)]
+        self.lengths, self.pictures = (
+            np.concatenate([np.resize(of, count) for of, count in zip(each, self.counts, strict=True)])
+            for each in ([s.lengths for s in self.sets], [s.pictures for s in self.sets])
         )
         self.cuttable = all(s.cuttable for s in self.sets)
         self.fingerprint = hashlib.sha256(
@@ -160,6 +164,13 @@ class PackedRows:
         if epoch != self._epoch:
             self._plan(epoch)
         return self._rows[number - (self._ends[epoch - 1] if epoch else 0)]
+
+    def pictures(self) -> np.ndarray:
+        """Number of pictures in each row of the first epoch."""
+        self.row(0)
+        if not self.data.pictures.any():
+            return np.zeros(len(self._rows), np.int64)
+        return np.array([sum(int(self.data.pictures[piece.sample]) for piece in row) for row in self._rows])
 
     def batch(self, numbers: Sequence[int]) -> PackedBatch:
         """The named rows as tensors."""

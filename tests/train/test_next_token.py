@@ -219,3 +219,19 @@ def test_stacked_experts_and_routers_are_decayed_by_adamw(tokenizer):
     decayed = {names[id(p)] for group in for_adamw if group["weight_decay"] for p in group["params"]}
     assert decayed == {n for n in names.values() if ".mlp." in n}
     assert muon == {n for n in names.values() if ".self_attn." in n}
+
+
+def test_the_largest_batch_has_the_most_pictures_of_the_first_epoch(tokenizer, processor, instruct_shards):
+    rows = PackedRows(ImageSamples(instruct_shards, processor), 400, SEED, processor.pad)
+    one = NextToken(make_model(tokenizer), rows, PackingConfig(row_length=400, rows=2, accumulation=2))
+    steps = len(rows.pictures()) // 2
+    counts = [[0 if b.pixels is None else len(b.pixels) for b in one.micro_batches(step)] for step in range(steps)]
+    assert rows.pictures().tolist()[: 2 * steps] == [n for step in counts for n in step]
+    assert len({sum(step) for step in counts}) > 1
+    assert len(one.largest_batch().pixels) == max(max(step) for step in counts if sum(step) == max(map(sum, counts)))
+
+
+def test_of_text_any_batch_is_the_largest(tokenizer, processor, text_shards):
+    rows = PackedRows(TokenDocuments(text_shards, processor), 64, SEED, processor.pad)
+    one = NextToken(make_language(tokenizer), rows, PackingConfig(row_length=64, rows=2))
+    assert torch.equal(one.largest_batch().input_ids, one.micro_batches(0)[0].input_ids)

@@ -104,6 +104,9 @@ class Contrastive:
         text = caption_ids(self.processor, [caption_of(s) for s in samples], self.config.text_length)
         return [PairBatch(torch.from_numpy(pixels), text, [sample.id for sample in samples], undecoded)]
 
+    def largest_batch(self, world: World = ONE_PROCESS) -> PairBatch:
+        return self.micro_batches(0, world)[0]  # all are of one shape
+
     def loss_sum(self, batch: PairBatch) -> Tensor:
         with torch.no_grad():
             self.clip.logit_scale.clamp_(0, MAX_LOGIT_SCALE)

@@ -53,6 +53,14 @@ class NextToken:
         each = len(own) // pieces
         return [self.rows.batch(own[m * each : (m + 1) * each]) for m in range(pieces)]
 
+    def largest_batch(self, world: World = ONE_PROCESS) -> PackedBatch:
+        """Rows have one shape; pictures differ, and the step with the most of them in the first epoch is taken."""
+        pictures = self.rows.pictures()
+        steps = len(pictures) // self.packing.rows
+        by_step = pictures[: steps * self.packing.rows].reshape(steps, self.packing.rows).sum(1)
+        batches = self.micro_batches(int(by_step.argmax()) if steps else 0, world)
+        return max(batches, key=lambda batch: 0 if batch.pixels is None else len(batch.pixels))
+
     def loss_sum(self, batch: PackedBatch) -> Tensor:
         """Of a mixture of experts with the loss that keeps them in balance, as often as there are trained tokens."""
         language = language_model(self.model)

@@ -116,6 +116,10 @@ class Preference:
         reference = torch.tensor([list(self.reference[sample.id]) for sample in samples])
         return [PairBatch(pair_batch(samples, self.processor), reference)]
 
+    def largest_batch(self, world: World = ONE_PROCESS) -> PairBatch:
+        """The first: how long others are is not known before they are read."""
+        return self.micro_batches(0, world)[0]
+
     def loss_sum(self, batch: PairBatch) -> Tensor:
         sums, counts = answer_log_probabilities(self.model, batch.packed)
         chosen, rejected = sums[0::2], sums[1::2]
