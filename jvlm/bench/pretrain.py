@@ -373,6 +373,6 @@ def _environment(spec: Spec | None = None) -> dict[str, str]:
 
 
 def _last_words(log: Path) -> str:
-    """The line that says why a process ended."""
+    """The lines that say why a process ended."""
     lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "ended without a word"
+    return " / ".join(lines[-3:])[-500:] if lines else "ended without a word"
