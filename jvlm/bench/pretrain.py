@@ -3,10 +3,10 @@
 Everybody trains the same model from the same real documents with the same threads, AdamW, clipping and row length, and
 writes checkpoints as often. A target is a token whose prediction is trained: padding and what is cut off is none.
 
-Each contestant first looks for its best settings, one after the other: precision × compilation with batches of
-`rows[0]`, then the other batch sizes, then, for padded rows, batches of like length or not; of all settings within
-`NEAR` of the fastest, those that hold the least memory. The larger sizes try again the best few of the first. Then the
-winners take turns, `rounds` times, each alone while it is measured; figures are medians of the rounds.
+Each contestant first looks for its best settings, one after the other: precision, batch size, for padded rows batches
+of like length or not, compilation; of all settings within `NEAR` of the fastest, those that hold the least memory. The
+larger sizes try again the best few of the size before. Then the winners take turns, `rounds` times, each alone while it
+is measured; figures are medians of the rounds.
 
 Operations (those of the model on packed rows, whatever was computed): for each target 6 × the weights that are used in
 matrix products (the head is, the embedding is not), and 6 × layers × width × Σ len² for causal attention inside the
@@ -25,7 +25,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ class Plan:
     row_length: int = 512
     stride: int = 20
     tokenizer_chars: int = 2_000_000
-    compiled: Sequence[bool] = (False, True)
+    compiled: bool = True
     rows: Sequence[int] = (8, 4, 16)
     span_rows: int = 16
     probe_rows: int = 8
@@ -217,12 +216,14 @@ class _Bench:
                 probe(trial.settings)
             return trials
         padded = who == "trainer_padded"
-        for precision, compiled in product(("float32", "bfloat16"), self.plan.compiled):
-            probe(Settings(precision, compiled, self.plan.rows[0], group=padded))
+        for precision in ("float32", "bfloat16"):
+            probe(Settings(precision, rows=self.plan.rows[0], group=padded))
         for rows in self.plan.rows[1:]:
             probe(best(trials).settings.but(rows=rows))
         if padded:
             probe(best(trials).settings.but(group=False))
+        if self.plan.compiled:  # last: minutes each
+            probe(best(trials).settings.but(compile=True))
         return trials
 
     def _probe(self, who: str, size: str, settings: Settings, data: dict[str, Any]) -> Trial:
@@ -372,6 +373,6 @@ def _environment(spec: Spec | None = None) -> dict[str, str]:
 
 
 def _last_words(log: Path) -> str:
-    """The line that says why a process ended."""
+    """The lines that say why a process ended."""
     lines = [line for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "ended without a word"
+    return " / ".join(lines[-3:])[-500:] if lines else "ended without a word"

@@ -188,7 +188,7 @@ def test_a_miniature_from_end_to_end(tmp_path: Path, monkeypatch) -> None:
         vocab_size=430,
         row_length=ROW,
         stride=2,
-        compiled=(False,),
+        compiled=False,
         rows=(2,),
         span_rows=4,
         probe_rows=2,
@@ -214,6 +214,29 @@ def test_a_miniature_from_end_to_end(tmp_path: Path, monkeypatch) -> None:
     assert sum(result["data"]["length_histogram"].values()) == result["data"]["documents"] == 80
     assert abs(result["quality"]["bpc_ours_minus_trainer"]) < 1e-3
     assert "round 2" in found.stderr
+
+
+def test_settings_are_searched_one_after_another(monkeypatch) -> None:
+    bench = pretrain._Bench(Path(), 1, None, lambda text: None, Plan(LANGUAGE, again=2))
+
+    def probe(who, size, settings, data):
+        rate = 100 + settings.rows - 50 * (settings.precision == "bfloat16") + 30 * settings.compile
+        rate *= 0.5 if settings.group else 1
+        return Trial(settings, rate, 1.0)
+
+    monkeypatch.setattr(bench, "_probe", probe)
+    tried = bench._search("trainer_padded", "small", {}, [])
+    assert [trial.settings for trial in tried] == [
+        Settings("float32", False, 8, True),
+        Settings("bfloat16", False, 8, True),
+        Settings("float32", False, 4, True),
+        Settings("float32", False, 16, True),
+        Settings("float32", False, 16, False),
+        Settings("float32", True, 16, False),
+    ]
+    again = bench._search("trainer_padded", "large", {}, tried)
+    assert [trial.settings for trial in again] == [tried[5].settings, tried[4].settings]
+    assert not any(trial.settings.group for trial in bench._search("ours", "small", {}, []))
 
 
 def test_a_contestant_that_fails_is_recorded(work: Path, monkeypatch) -> None:
