@@ -113,6 +113,17 @@ def weights(module: Any) -> dict[str, Any]:
     return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
 
 
+def flop_counter() -> Any:
+    """torch's counter of operations, with the product in place that it leaves out."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def in_place(out: Sequence[int], left: Sequence[int], right: Sequence[int], **_: Any) -> int:
+        return 2 * left[0] * left[1] * right[1]
+
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place})
+
+
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     texts = corpus_texts(120)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 import zstandard
-from tiny import shake
+from tiny import flop_counter, shake
 from torch.utils.data import default_collate
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling, LlamaForCausalLM
 from typer.testing import CliRunner
 
@@ -127,13 +126,13 @@ def test_operations_are_those_that_torch_counts(work: Path) -> None:
     assert counts["all"] == sum(p.numel() for p in model.parameters())
     assert counts["embedding"] == model.get_input_embeddings().weight.numel()
     objective, batch = our_objective(work), our_batch(work)
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         objective.loss_sum(batch).backward()
     operations = counter.get_flop_counts()["Global"]
     products = sum(n for name, n in operations.items() if "attention" not in str(name))
     assert pretrain.flops_of_a_target(LANGUAGE["tiny"], 430, 0) * batch.weight == products
     # torch counts attention's forward pass without the causal half: 4 · len² · width a layer
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with flop_counter() as counter, torch.no_grad():
         objective.loss_sum(batch)
     full = sum(n for name, n in counter.get_flop_counts()["Global"].items() if "attention" in str(name))
     squares = sum(n * n for n in batch.doc_lens) / batch.weight

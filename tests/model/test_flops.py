@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from tiny import LANGUAGE, PROJECTOR, SEED, VISION, make_language, make_model
-from torch.utils.flop_counter import FlopCounterMode
+from tiny import LANGUAGE, PROJECTOR, SEED, VISION, flop_counter, make_language, make_model
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from jvlm.model.config import num_image_tokens
@@ -16,14 +15,9 @@ from jvlm.train.source import ImageSamples, PackedRows, TokenDocuments
 PRODUCTS = ("mm", "addmm", "addmm_", "bmm", "convolution", "convolution_backward")
 
 
-def in_place(out, left, right, **_):
-    """Shapes to operations; torch does not count this one."""
-    return 2 * left[0] * left[1] * right[1]
-
-
 def really(objective, batch):
     """Operations of products and of attention, of forward and backward."""
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place}) as counter:
+    with flop_counter() as counter:
         objective.loss_sum(batch).backward()
     counts = {str(op).removeprefix("aten."): n for op, n in counter.get_flop_counts()["Global"].items()}
     attention = sum(n for name, n in counts.items() if "scaled_dot_product" in name)
