@@ -70,8 +70,8 @@ class Plan:
     tokenizer_chars: int = 2_000_000
     compiled: bool = True
     rows: Sequence[int] = (8, 4, 16)
-    span_rows: int = 16
-    probe_rows: int = 8
+    span_rows: int = 32
+    probe_rows: int = 16
     rounds: int = 5
     again: int = 3
     quality_steps: int = 40

@@ -104,7 +104,8 @@ def _per_document(
         F.scaled_dot_product_attention(*document, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True)
         for document in zip(q.split(lens, 2), k.split(lens, 2), v.split(lens, 2), strict=True)
     ]
-    return torch.cat(parts, 2)[0].transpose(0, 1).reshape(batch, length, heads, dim)
+    # tokens first, as the kernel leaves them: one copy, not two
+    return torch.cat([part.transpose(1, 2) for part in parts], 1).view(batch, length, heads, dim)
 
 
 def _xformers(

@@ -57,21 +57,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
             for_hidden = torch.empty_like(hidden) if wants_hidden else None
             for_weight = torch.zeros_like(weight) if wants_weight else None
             losses = hidden.new_empty(len(labels), dtype=torch.float32)
-            chunk = _chunk(hidden, len(weight))
-            for begin in range(0, len(labels), chunk):
+            chunk = min(len(labels), _chunk(hidden, len(weight)))
+            buffer = hidden.new_empty(chunk, len(weight), dtype=torch.float32)
+            for begin in range(0, len(labels), chunk or 1):
                 part = slice(begin, begin + chunk)
                 inputs, targets = hidden[part].to(dtype), labels[part, None]
-                scores = (inputs @ low.T).float().log_softmax(-1)  # [chunk, V]
-                losses[part] = -scores.gather(1, targets)[:, 0]
-                if not (wants_hidden or wants_weight):
-                    continue
-                gradient = scores.exp_().scatter_add_(1, targets, scores.new_full(targets.shape, -1.0)).to(dtype)
+                scores = _product(inputs, low.T, buffer[: len(inputs)])
+                top, own = scores.amax(-1, keepdim=True), scores.gather(1, targets)
+                sums = scores.sub_(top).exp_().sum(-1, keepdim=True)
+                losses[part] = (sums.log() + top - own)[:, 0]
+                # (softmax - one-hot) times the sums, which the narrow side of each product is divided by instead
+                gradient = scores.scatter_add_(1, targets, -sums).to(dtype)
                 if for_hidden is not None:
-                    for_hidden[part] = gradient @ low
+                    for_hidden[part] = (gradient @ low) / sums
                 if for_weight is not None and dtype == for_weight.dtype:
-                    for_weight.addmm_(gradient.T, inputs)
+                    for_weight.addmm_(gradient.T, inputs / sums)
                 elif for_weight is not None:
-                    for_weight += gradient.T @ inputs
+                    for_weight += gradient.T @ (inputs / sums).to(dtype)
         ctx.save_for_backward(for_hidden, for_weight)
         ctx.mark_non_differentiable(losses)
         return losses.sum(), losses
@@ -85,6 +87,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None if for_weight is None else for_weight * by,
             None,
         )
+
+
+def _product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    """``left @ right`` in `out`, float32: new memory for every chunk would be cleared by the system each time."""
+    return torch.mm(left, right, out=out) if left.dtype == out.dtype else out.copy_(left @ right)
 
 
 def _chunk(hidden: Tensor, vocab_size: int) -> int:

@@ -82,6 +82,9 @@ class LoopConfig(Config):
     out the steps since; once more and the training ends."""
     engine: EngineConfig = EngineConfig()
     """Plain torch or DeepSpeed, and the precision."""
+    workers: int | None = Field(None, ge=0)
+    """Threads that prepare the next batches while a step is computed: by default four beside a GPU, and none on a
+    processor, which they would only share."""
     log_every: int = Field(10, ge=1)
     """Steps between lines of metrics.jsonl."""
     log_to: list[TrackerName] = Field(default=[])
@@ -89,6 +92,10 @@ class LoopConfig(Config):
     undecoded: float = Field(0.05, ge=0, le=1)
     """Share of the samples seen whose pictures may fail to decode; each is masked and written to errors.jsonl. More,
     and more than five, are an error."""
+
+    def workers_on(self, device: str) -> int:
+        """The number of threads beside a device of this type."""
+        return self.workers if self.workers is not None else 4 * (device == "cuda")
 
 
 class PackingConfig(Config):

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from jvlm.train.checkpoint import OPTIMIZER, Progress, find_checkpoint, open_bra
 from jvlm.train.config import LoopConfig
 from jvlm.train.engine import Engine, Forward, TorchEngine
 from jvlm.train.monitor import LossBySource, Metrics, StopSign
+from jvlm.train.prefetch import Prefetch
 from jvlm.train.schedule import learning_rate_factor
 from jvlm.train.trackers import open_trackers
 from jvlm.train.undecoded import Undecoded
@@ -136,10 +138,12 @@ class _Training:
             if found:
                 self.engine.load(found.parameters, found.optimizer, found.path)
         step, left_out = progress.step, progress.left_out
+        make = partial(self.objective.micro_batches, world=world)
+        prepared = closing.enter_context(Prefetch(make, step, config.steps, config.workers_on(world.device.type)))
         while step < config.steps:
             metrics.begin()
             self.objective.by_source.clear()
-            batches = [to_device(batch, world.device) for batch in self.objective.micro_batches(step, world)]
+            batches = [to_device(batch, world.device) for batch in next(prepared)]
             metrics.data_ready()
             undecoded.note(batches)
             # a batch whose every image failed to decode has no target: it moves nothing, and is not 0 / 0

@@ -6,6 +6,7 @@ epoch's permutation alone, so the batch of any step is a pure function of (seed,
 
 import hashlib
 from collections.abc import Sequence
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -149,6 +150,7 @@ class PackedRows:
         self._ends: list[int] = []  # rows up to the end of each epoch
         self._epoch = -1
         self._rows: list[Row] = []
+        self._planning = Lock()  # batches are prepared in threads
 
     @property
     def fingerprint(self) -> str:
@@ -157,13 +159,14 @@ class PackedRows:
 
     def row(self, number: int) -> Row:
         """Row `number` of the stream, counted from 0 over all epochs."""
-        while not self._ends or number >= self._ends[-1]:
-            self._plan(len(self._ends))
-            self._ends.append((self._ends[-1] if self._ends else 0) + len(self._rows))
-        epoch = int(np.searchsorted(self._ends, number, side="right"))
-        if epoch != self._epoch:
-            self._plan(epoch)
-        return self._rows[number - (self._ends[epoch - 1] if epoch else 0)]
+        with self._planning:
+            while not self._ends or number >= self._ends[-1]:
+                self._plan(len(self._ends))
+                self._ends.append((self._ends[-1] if self._ends else 0) + len(self._rows))
+            epoch = int(np.searchsorted(self._ends, number, side="right"))
+            if epoch != self._epoch:
+                self._plan(epoch)
+            return self._rows[number - (self._ends[epoch - 1] if epoch else 0)]
 
     def pictures(self) -> np.ndarray:
         """Number of pictures in each row of the first epoch."""

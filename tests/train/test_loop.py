@@ -135,6 +135,16 @@ def test_killed_while_it_says_something_also_continues(objective, tmp_path):
     assert [r["step"] for r in read_json_lines(tmp_path / "cut" / "metrics.jsonl")] == [3, 6]
 
 
+@pytest.mark.parametrize("kind", ["text", "images"])
+def test_batches_prepared_in_threads_change_nothing(objective, tmp_path, kind):
+    def trained(workers):
+        one = objective(kind)
+        train(one, config(workers=workers), tmp_path / str(workers), quiet, no_files)
+        return weights(one.model)
+
+    assert same(trained(0), trained(3))
+
+
 def test_a_finished_run_is_not_run_again(objective, tmp_path):
     first, second = objective(), objective()
     expected = train(first, config(), tmp_path, quiet, no_files)
