@@ -1,8 +1,8 @@
-"""DICOM files → RGB frames of 8 bits, and a report of what in them names a patient. Needs the extra `medical` (pydicom).
+"""DICOM files → RGB frames of 8 bits, and a report of what in them names a patient. Needs pydicom (extra `medical`).
 
 Greyscale goes the way of PS3.3 C.11: stored values → rescale slope and intercept, or the modality's table → window →
 inverted where MONOCHROME1. The window is the first there is of: the one asked for; the file's first WindowCenter and
-WindowWidth, by its VOI LUT function; the file's VOI table; nothing at all for 8 bits without rescale; the percentiles of
+WindowWidth, by its VOI LUT function; the file's VOI table; none at all for 8 bits without rescale; the percentiles of
 the frame, as for any other greyscale. Colour (RGB, YBR, palettes) is taken as it is. Rescale and window of an enhanced
 multi-frame file are looked up per frame. Overlays are not drawn, padding is not hidden, nothing is flipped.
 """
@@ -44,23 +44,23 @@ _PIXEL_TAGS = (
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
-    *(f"{kind}{colour}PaletteColorLookupTableData" for kind in ("", "Segmented") for colour in ("Red", "Green", "Blue")),
+    *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
 )
 
-# elements of PS3.15 table E.1-1 that name a person, a place or a record, as opposed to dates, ages and devices' settings
-_IDENTIFYING = frozenset(
-    """
-    PatientName PatientID IssuerOfPatientID OtherPatientIDs OtherPatientNames PatientBirthName PatientBirthDate
-    PatientBirthTime PatientMotherBirthName PatientAddress PatientTelephoneNumbers PatientTelecomInformation
-    MedicalRecordLocator MilitaryRank BranchOfService CountryOfResidence RegionOfResidence Occupation
-    PatientReligiousPreference ResponsiblePerson ResponsibleOrganization PatientComments AdditionalPatientHistory
-    AccessionNumber StudyID AdmissionID InstitutionName InstitutionAddress InstitutionalDepartmentName StationName
-    DeviceSerialNumber ReferringPhysicianName ReferringPhysicianAddress ReferringPhysicianTelephoneNumbers
-    ConsultingPhysicianName PerformingPhysicianName NameOfPhysiciansReadingStudy PhysiciansOfRecord OperatorsName
-    RequestingPhysician RequestingService ScheduledPerformingPhysicianName PersonName PersonAddress
-    PersonTelephoneNumbers CurrentPatientLocation PatientInstitutionResidence
-    """.split()
-)
+# elements of PS3.15 table E.1-1 that name a person, a place or a record, as opposed to dates of studies, ages, settings
+_IDENTIFYING = {
+    "PatientName", "PatientID", "IssuerOfPatientID", "OtherPatientIDs", "OtherPatientNames", "PatientBirthName",
+    "PatientBirthDate", "PatientBirthTime", "PatientMotherBirthName", "PatientAddress", "PatientTelephoneNumbers",
+    "PatientTelecomInformation", "MedicalRecordLocator", "MilitaryRank", "BranchOfService", "CountryOfResidence",
+    "RegionOfResidence", "Occupation", "PatientReligiousPreference", "ResponsiblePerson", "ResponsibleOrganization",
+    "PatientComments", "AdditionalPatientHistory", "AccessionNumber", "StudyID", "AdmissionID", "InstitutionName",
+    "InstitutionAddress", "InstitutionalDepartmentName", "StationName", "DeviceSerialNumber", "ReferringPhysicianName",
+    "ReferringPhysicianAddress", "ReferringPhysicianTelephoneNumbers", "ConsultingPhysicianName",
+    "PerformingPhysicianName", "NameOfPhysiciansReadingStudy", "PhysiciansOfRecord", "OperatorsName",
+    "RequestingPhysician", "RequestingService", "ScheduledPerformingPhysicianName", "PersonName", "PersonAddress",
+    "PersonTelephoneNumbers", "CurrentPatientLocation", "PatientInstitutionResidence",
+}  # fmt: skip
 
 
 def is_dicom(data: bytes) -> bool:
@@ -129,7 +129,7 @@ def _parse(data: bytes, keywords: tuple[str, ...] | None) -> tuple["Dataset", "U
         from pydicom.tag import Tag
         from pydicom.uid import UID
     except ImportError:
-        raise UsageError("DICOM files need pydicom, which is not installed", fix="pip install 'jvlm[medical]'") from None
+        raise UsageError("reading DICOM needs pydicom", fix="pip install 'jvlm[medical]'") from None
     file = BytesIO(data)
     file.seek(_PREAMBLE + 4)
     meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
@@ -212,20 +212,12 @@ def _render(
 
 def _grey(stored: np.ndarray, bits: int, dataset: "Dataset", frame: int, window: Window | None) -> np.ndarray:
     """Stored values [H, W] → uint8, before MONOCHROME1 is inverted."""
-    from pydicom.pixels import apply_modality_lut, apply_voi
+    from pydicom.pixels import apply_voi
 
     scopes = _scopes(dataset, frame)
-    rescale = next((scope for scope in scopes if _number(scope, "RescaleSlope") is not None), None)
-    values = stored
-    if dataset.get("ModalityLUTSequence"):
-        values = apply_modality_lut(stored.astype(np.int32), dataset)  # 16 bits would overflow in it
-    elif rescale is not None:
-        slope, intercept = _number(rescale, "RescaleSlope"), _number(rescale, "RescaleIntercept") or 0.0
-        if (slope, intercept) != (1.0, 0.0):
-            values = stored.astype(np.float64) * slope + intercept
-
+    values = _rescale(stored, scopes)
     if isinstance(window, str):
-        _check_hounsfield(window, dataset, rescale)
+        _check_hounsfield(window, scopes)
         window = CT_WINDOWS[window]
     if window is not None:
         return apply_window(values, *window)
@@ -243,8 +235,21 @@ def _grey(stored: np.ndarray, bits: int, dataset: "Dataset", frame: int, window:
     return percentile_window(values)
 
 
+def _rescale(stored: np.ndarray, scopes: list["Dataset"]) -> np.ndarray:
+    """Stored values in the unit of the modality; the very same array where the file has none."""
+    from pydicom.pixels import apply_modality_lut
+
+    if scopes[-1].get("ModalityLUTSequence"):
+        return apply_modality_lut(stored.astype(np.int32), scopes[-1])  # 16 bits would overflow in it
+    for scope in scopes:
+        slope, intercept = _number(scope, "RescaleSlope"), _number(scope, "RescaleIntercept")
+        if slope is not None:
+            return stored if (slope, intercept or 0.0) == (1.0, 0.0) else stored * slope + (intercept or 0.0)
+    return stored
+
+
 def _scopes(dataset: "Dataset", frame: int) -> list["Dataset"]:
-    """Where the rescale and window of a frame may stand, nearest first (PS3.3 C.7.6.16)."""
+    """Where the rescale and window of a frame may stand (PS3.3 C.7.6.16): nearest first, the whole file last."""
     scopes = []
     for keyword, number in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
         groups = dataset.get(keyword) or []
@@ -262,10 +267,10 @@ def _number(scope: "Dataset", keyword: str) -> float | None:
     return None if value is None or value == "" else float(value)
 
 
-def _check_hounsfield(window: str, dataset: "Dataset", rescale: "Dataset | None") -> None:
-    unit = str((rescale or dataset).get("RescaleType") or "")
-    modality = str(dataset.get("Modality") or "CT")
-    if unit.upper() != "HU" and modality != "CT":
+def _check_hounsfield(window: str, scopes: list["Dataset"]) -> None:
+    units = {str(scope.get("RescaleType") or "").upper() for scope in scopes}
+    modality = str(scopes[-1].get("Modality") or "CT")
+    if "HU" not in units and modality != "CT":
         raise DataError(f"the window '{window}' is in Hounsfield units, the image is not (modality {modality})")
 
 

@@ -1,4 +1,4 @@
-"""`load_image` against decoders that share no code with it: torchvision's libpng, libjpeg, giflib and libwebp, and numpy."""
+"""`load_image` against decoders that share no code with it: torchvision's (PNG, JPEG, GIF, WebP), and numpy."""
 
 import io
 import struct
@@ -55,7 +55,7 @@ def _check(data: bytes, expected: np.ndarray) -> None:
     assert image_size(data) == image.size
 
 
-def _png(pixels: np.ndarray, colour_type: int, depth: int, extra: bytes = b"") -> bytes:
+def _png(pixels: np.ndarray, colour_type: int, depth: int) -> bytes:
     """A PNG written without any library: rows of filter 0."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
@@ -64,9 +64,7 @@ def _png(pixels: np.ndarray, colour_type: int, depth: int, extra: bytes = b"") -
     height, width = pixels.shape[:2]
     rows = b"".join(b"\0" + row.astype(f">u{depth // 8}").tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("bits", [10, 12, 16])
@@ -85,7 +83,7 @@ def test_sixteen_bit_colour_png() -> None:
     _check(data, _independent(data, "decode_png") / 257)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "P alpha", "1"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "P", "P alpha"])
 def test_png(mode: str) -> None:
     colour = Image.fromarray(_photo())
     alpha = Image.fromarray(_photo(2)[..., 0])
@@ -100,7 +98,10 @@ def test_png(mode: str) -> None:
     else:
         image = colour.convert(mode)
     data = _encode(image, "PNG", **options)
-    _check(data, _over_white(_independent(data, "decode_png", mode="RGB_ALPHA")))
+    if mode == "P":  # torchvision makes up an alpha for it
+        _check(data, _independent(data, "decode_png", mode="RGB").astype(float))
+    else:
+        _check(data, _over_white(_independent(data, "decode_png", mode="RGB_ALPHA")))
 
 
 @pytest.mark.parametrize(

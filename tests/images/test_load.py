@@ -318,7 +318,8 @@ def _other_headers(width: int, height: int) -> dict[str, bytes]:
     return {
         "gif": b"GIF89a" + struct.pack("<HH", width, height) + b"\0\0\0,\0\0\0\0"
         + struct.pack("<HHB", width, height, 0) + b"\x08\0;",
-        "bmp": b"BM" + struct.pack("<IHHI", 54, 0, 0, 54) + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, *[0] * 6),
+        "bmp": b"BM" + struct.pack("<IHHI", 54, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, *[0] * 6),
         "jpeg": b"\xff\xd8\xff\xc0\0\x11\x08" + struct.pack(">HH", height, width)
         + b"\3\1\x11\0\2\x11\0\3\x11\0\xff\xda\0\x0c\3\1\0\2\0\3\0\0\x3f\0",
         "webp": b"RIFF" + struct.pack("<I", 30) + b"WEBPVP8L" + struct.pack("<I", 18)
