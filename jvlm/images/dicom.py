@@ -162,17 +162,19 @@ def _decode(
     dataset: "Dataset", syntax: "UID", size: tuple[int, int], frames: int
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
     """Frames one after another: stored values [H, W] or RGB [H, W, 3], and what they are."""
-    from pydicom.encaps import generate_frames
-    from pydicom.pixels import get_decoder
+    from pydicom.encaps import encapsulate, generate_frames
+    from pydicom.pixels import as_pixel_options, get_decoder
 
     decoder = get_decoder(syntax)
-    decoded = decoder.iter_array(dataset, decoding_plugin=_DECODERS[syntax], allow_excess_frames=False)
     if not syntax.is_encapsulated:
-        yield from decoded
+        yield from decoder.iter_array(dataset, allow_excess_frames=False)
         return
+    # frame by frame: over all of them, the decoder would search the file from its start for each, or give read-only
+    # arrays that it then fails to correct the sign of
+    plugin, options = _DECODERS[syntax], as_pixel_options(dataset, number_of_frames=1)
     for encoded in generate_frames(dataset.PixelData, number_of_frames=frames):
         _check_frame(encoded, dataset, syntax, size)
-        yield next(decoded)
+        yield decoder.as_array(encapsulate([encoded], has_bot=False), index=0, decoding_plugin=plugin, **options)
 
 
 def _check_frame(encoded: bytes, dataset: "Dataset", syntax: "UID", size: tuple[int, int]) -> None:

@@ -23,7 +23,7 @@ pydicom = pytest.importorskip("pydicom", reason="the medical extra is not instal
 from pydicom import uid  # noqa: E402
 from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
 from pydicom.encaps import encapsulate  # noqa: E402
-from pydicom.pixels import apply_modality_lut, apply_voi_lut  # noqa: E402
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut  # noqa: E402
 
 H, W = 24, 32
 
@@ -234,6 +234,9 @@ def test_tables(syntax: str) -> None:
     data = _file(CT, syntax, BitsStored=12, ModalityLUTSequence=[_table(100, curve, 16)],
                  VOILUTSequence=[_table(300, steep, 10)])  # fmt: skip
     _check(data, steep[np.clip(modality.astype(int) - 300, 0, 2999)] / 1023 * 255)
+    wide = CT.astype(np.uint32) * 50  # up to 125,000: beyond what an index of 16 bits can hold
+    data = _file(wide, syntax, VOILUTSequence=[_table(300, steep, 10)])
+    _check(data, steep[np.clip(wide.astype(int) - 300, 0, 2999)] / 1023 * 255)
     data = _file(CT, syntax, VOILUTSequence=[_table(300, steep, 10)], **TAGS)
     _check(data, _linear(CT.astype(float), 40, 1500))  # a window is preferred
 
@@ -332,6 +335,42 @@ def test_enhanced_frames_have_their_own_rescale_and_window() -> None:
     data = _file(volume, NumberOfFrames=3, SharedFunctionalGroupsSequence=[shared], WindowCenter=2000, WindowWidth=3000)
     for frame, values in zip(load_frames(data), volume, strict=True):
         assert np.abs(np.asarray(frame)[..., 0] - _linear(values * 2.0 + 5, 2000, 3000)).max() <= 1.0
+
+
+EXAMPLES = (
+    "CT_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "JPEG2000.dcm",
+    "693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm", "examples_overlay.dcm", "examples_palette.dcm",
+    "examples_ybr_color.dcm", "examples_jpeg2k.dcm", "SC_rgb_rle_16bit_2frame.dcm", "SC_rgb_jpeg_app14_dcmd.dcm", "rtdose_rle.dcm",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_files_of_scanners(name: str) -> None:
+    """The examples that come with pydicom, shown by its own pipeline."""
+    path = pydicom.data.get_testdata_file(name, download=False)
+    if path is None:
+        pytest.skip("this pydicom comes without its examples")
+    dataset = pydicom.dcmread(path)
+    frames, stored = load_frames(path), dataset.pixel_array
+    assert len(frames) == int(dataset.get("NumberOfFrames") or 1)
+    for frame, pixels in zip(frames, stored if len(frames) > 1 else [stored], strict=True):
+        bits = dataset.BitsStored
+        if dataset.PhotometricInterpretation == "PALETTE COLOR":
+            shown = apply_color_lut(pixels, dataset) / 257
+        elif dataset.SamplesPerPixel == 3:
+            shown = pixels / (2.0**bits - 1) * 255
+        else:
+            values = apply_voi_lut(apply_modality_lut(pixels, dataset), dataset).astype(float)
+            if dataset.get("WindowWidth"):
+                low, high = (
+                    (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dataset.PixelRepresentation else (0, 2**bits - 1)
+                )
+                slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
+                shown = (values - low * slope - intercept) / ((high - low) * slope) * 255
+            else:
+                shown = _percentiles(values)
+            shown = np.repeat(shown[..., None], 3, 2)
+        assert np.abs(np.asarray(frame) - shown).max() <= 1.0
 
 
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -48,6 +48,11 @@ def test_window_is_the_standards(center: float, width: float, function: str) -> 
     assert np.abs(pixels - text).max() <= 0.51
 
 
+def test_a_width_of_one_is_a_step() -> None:
+    """x <= c - 0.5 is black, as the standard has it."""
+    assert apply_window(np.array([[39.4, 39.5, 39.6, 40.0]]), 40, 1).tolist() == [[0, 0, 255, 255]]
+
+
 def test_functions_differ() -> None:
     """Else the test above could not tell them apart."""
     linear, exact, sigmoid = (apply_window(HOUNSFIELD, 40, 80, f) for f in ("LINEAR", "LINEAR_EXACT", "SIGMOID"))
