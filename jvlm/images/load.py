@@ -82,14 +82,9 @@ def _load(source: Source, limits: Limits, where: object, window: Window | None, 
         if is_dicom(data):
             return dicom_frames(data, limits, window, first_only)
         image, orientation = _open(data, limits)
-        size = _upright_size(image, orientation)
         image.load()
         rgb = _to_rgb(image, window)
-        if orientation in _UPRIGHT:
-            rgb = rgb.transpose(_UPRIGHT[orientation])
-        if rgb.size != size:
-            raise DataError("the image is damaged: its pixels have another size than its header says")
-        return [rgb]
+        return [rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb]
 
 
 def _open(data: bytes, limits: Limits) -> tuple[Image.Image, int]:

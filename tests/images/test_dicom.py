@@ -217,7 +217,7 @@ def test_windows_that_do_not_fit() -> None:
 def _table(first: int, entries: np.ndarray, bits: int) -> Dataset:
     item = Dataset()
     item.LUTDescriptor = [len(entries), first, bits]
-    item["LUTDescriptor"].VR = "US"
+    item["LUTDescriptor"].VR = "SS" if first < 0 else "US"  # as the pixels are
     item.LUTData = entries.astype(np.uint16).tobytes()
     item["LUTData"].VR = "OW"
     return item
@@ -234,6 +234,9 @@ def test_tables(syntax: str) -> None:
     data = _file(CT, syntax, BitsStored=12, ModalityLUTSequence=[_table(100, curve, 16)],
                  VOILUTSequence=[_table(300, steep, 10)])  # fmt: skip
     _check(data, steep[np.clip(modality.astype(int) - 300, 0, 2999)] / 1023 * 255)
+    signed = _noise(-32768, 32768, np.int16)
+    data = _file(signed, syntax, ModalityLUTSequence=[_table(-30000, curve, 16)], **TAGS)
+    _check(data, _linear(curve[np.clip(signed.astype(int) + 30000, 0, 1999)].astype(float), 40, 1500))
     wide = CT.astype(np.uint32) * 50  # up to 125,000: beyond what an index of 16 bits can hold
     data = _file(wide, syntax, VOILUTSequence=[_table(300, steep, 10)])
     _check(data, steep[np.clip(wide.astype(int) - 300, 0, 2999)] / 1023 * 255)
@@ -340,7 +343,8 @@ def test_enhanced_frames_have_their_own_rescale_and_window() -> None:
 EXAMPLES = (
     "CT_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "JPEG2000.dcm",
     "693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm", "examples_overlay.dcm", "examples_palette.dcm",
-    "examples_ybr_color.dcm", "examples_jpeg2k.dcm", "SC_rgb_rle_16bit_2frame.dcm", "SC_rgb_jpeg_app14_dcmd.dcm", "rtdose_rle.dcm",
+    "examples_ybr_color.dcm", "examples_jpeg2k.dcm", "SC_rgb_rle_16bit_2frame.dcm", "SC_rgb_jpeg_app14_dcmd.dcm",
+    "rtdose_rle.dcm",
 )  # fmt: skip
 
 
