@@ -239,7 +239,7 @@ def test_check_names_every_fault_at_once(folder: Path) -> None:
         "dataset.json: counts differ from the index, which has 7 samples, 17 images",
         "SHARD-000000.tar: content differs from its hash in dataset.json",
         "SHARD-000002.tar: the shard is missing",
-        "SHARD-000000.tar:b-1:0: not a readable PNG, JPEG, WebP, BMP, GIF or TIFF image",
+        "SHARD-000000.tar:b-1:0: not a readable PNG, JPEG, WebP, BMP, GIF, TIFF or DICOM image",
         f"SHARD-000000.tar:{shard_key(IDS[2])}:json: message names image 7, the sample has 2",
     ]
 
