@@ -1,4 +1,4 @@
-"""Pages of general text with pictures in it: an article, then pictures one after another, each followed by what it shows.
+"""Pages of general text with pictures in it: an article, then picture after picture, each followed by what it shows.
 
 What stands behind a picture can only be known by looking at it, and what a page says at its end by looking at several.
 """

@@ -30,7 +30,7 @@ class JvlmModel(nn.Module):
         self.projector = build_projector(projector_config, tower.config, language.config.hidden_size)
         self.projector_config = projector_config
         self.image_ids = image_ids
-        rows = language.get_input_embeddings().weight[list(image_ids.marks)]
+        rows = language.model.embed_tokens.weight[list(image_ids.marks)]
         self.markers = nn.Embedding.from_pretrained(rows.detach().clone(), freeze=False)
         self.mark_ids: Tensor
         self.register_buffer("mark_ids", torch.tensor(image_ids.marks), persistent=False)
@@ -92,9 +92,7 @@ class JvlmModel(nn.Module):
         return self.image_features(torch.full((1, 3, side, side), PADDING_GREY, dtype=torch.uint8, device=device))
 
 
-def hidden_states(
-    language: LanguageModel, embeddings: Tensor, position_ids: Tensor, doc_lens: Sequence[int]
-) -> Tensor:
+def hidden_states(language: LanguageModel, embeddings: Tensor, position_ids: Tensor, doc_lens: Sequence[int]) -> Tensor:
     """Decoder output ``[B, T, hidden]`` for packed rows.
 
     `use_cache=False`: with a cache transformers stops honouring packed positions, without a word. The mask of one

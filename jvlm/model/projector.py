@@ -1,4 +1,4 @@
-"""From patch features to image tokens, in several kinds: ``[N, grid², feature_width]`` → ``[N, num_image_tokens, hidden]``.
+"""From patch features to image tokens: ``[N, grid², feature_width]`` → ``[N, num_image_tokens, hidden]``.
 
 A kind is a module of that contract in `KINDS`; `jvlm.model.config.num_image_tokens` says how many tokens it gives.
 """

@@ -39,7 +39,7 @@ class Resampler(nn.Module):
         query = self.query(self.norm_queries(self.queries)).expand(len(features), -1, -1)
         key, value = self.key(content + self.position), self.value(content)
         # [N, heads, queries, hidden / heads]
-        seen = F.scaled_dot_product_attention(*(self._split(x) for x in (query, key, value)))
+        seen = F.scaled_dot_product_attention(self._split(query), self._split(key), self._split(value))
         out: Tensor = self.output(self.norm_seen(seen.transpose(1, 2).flatten(2)))
         return out
 
@@ -48,7 +48,7 @@ class Resampler(nn.Module):
 
 
 def positions(grid: int, width: int) -> Tensor:
-    """``[grid², width]``: sines and cosines of the row, then of the column; the rest of a width not divided by 4 is 0."""
+    """``[grid², width]``: sines and cosines of the row, then of the column; what a width has beyond a four is 0."""
     waves = width // 4
     rates = LONGEST_WAVE ** -(torch.arange(waves) / max(1, waves))
     angles = torch.arange(grid)[:, None] * rates  # [grid, waves]

@@ -146,8 +146,8 @@ def _note_dropped(context: StageContext, sets: dict[Any, SampleSet], ledger: Pat
 
 def _open(context: StageContext, source: Source, processor: Processor, packing: PackingConfig) -> SampleSet:
     if source.shards is not None:
-        shards = ShardReader(context.shard_folder(source.shards))
-        return ImageSamples(shards, processor, packing.row_length, packing.overlong)
+        reader = ShardReader(context.shard_folder(source.shards))
+        return ImageSamples(reader, processor, packing.row_length, packing.overlong)
     assert source.text is not None
     documents = {
         "general": read_corpus(context.run / "corpus" / "text" / "train.jsonl"),

@@ -102,9 +102,9 @@ class PackingConfig(Config):
     accumulation: int = Field(1, ge=1)
     """Micro-batches a global batch is computed in, over all processes; the result is the same, the memory smaller."""
     overlong: Overlong = "error"
-    """A sample with images that is longer than a row: `error` names it, `fewer_tiles` gives up tiles of its images until
-    it fits (and is an error where that does not help), `drop` leaves it out and writes its id to overlong.jsonl. An image
-    is never cut."""
+    """A sample with images that is longer than a row: `error` names it, `fewer_tiles` gives up tiles of its images
+    until it fits (an error where that does not help), `drop` leaves it out and writes its id to overlong.jsonl. An
+    image is never cut."""
 
 
 class TextPhase(Config):

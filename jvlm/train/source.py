@@ -132,7 +132,7 @@ class ImageSamples:
 
     def _too_long(self, identity: str, length: int, number: int) -> DataError:
         return DataError(
-            f"the sample takes {length} tokens, a row has {self.row_length} ({number} of {len(self.shards)} are longer)",
+            f"it takes {length} tokens, a row has {self.row_length}; {number} of {len(self.shards)} samples are longer",
             where=identity,
             fix="raise row_length, or set packing.overlong to fewer_tiles or drop",
         )

@@ -123,8 +123,9 @@ def test_linear_is_one_matrix() -> None:
 
 
 def test_mlp_is_llavas() -> None:
-    vision = CLIPVisionConfig(hidden_size=VISION.feature_width)
-    theirs = LlavaMultiModalProjector(LlavaConfig(vision_config=vision, text_config=LlamaConfig(hidden_size=24)))
+    vision = CLIPVisionConfig(hidden_size=VISION.feature_width, num_attention_heads=2)
+    language = LlamaConfig(hidden_size=24, num_attention_heads=2)
+    theirs = LlavaMultiModalProjector(LlavaConfig(vision_config=vision, text_config=language))
     ours = build_projector(CONFIGS[1], VISION, 24)
     theirs.load_state_dict(shake(ours).state_dict())
     with torch.no_grad():

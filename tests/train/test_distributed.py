@@ -139,9 +139,7 @@ def test_processes_whose_tokens_go_to_different_experts_do_not_wait_for_ever(hom
 
 def test_a_process_that_sees_no_picture_does_not_wait_for_ever(home):
     """All pictures, in tiles, are one process's, the other has text alone: every stage of ZeRO learns what one does."""
-    found = [
-        ask(f"s{n}", "色は。", [n], "赤です。", sizes=[((16, 16), (30, 40), (60, 16))[n % 3]]) for n in range(24)
-    ]
+    found = [ask(f"s{n}", "色は。", [n], "赤です。", sizes=[((16, 16), (30, 40), (60, 16))[n % 3]]) for n in range(24)]
     write_shards(found, home / "data" / "pictures")
     job = {"images": str(home / "data" / "pictures"), "settings": {"steps": 6, "checkpoint_every": 6}}
     launch(home, 1, [job | {"engine": {}, "folder": str(home / "seen-alone")}])

@@ -257,10 +257,10 @@ def test_a_sample_longer_than_a_row_is_an_error_with_its_id(large_shards, tiled)
     free = ImageSamples(large_shards, tiled)
     (index,) = np.flatnonzero(free.lengths == longest(free))
     ImageSamples(large_shards, tiled, longest(free))
-    with pytest.raises(DataError, match="raise row_length, or set packing.overlong") as caught:
+    with pytest.raises(DataError, match=r"raise row_length, or set packing\.overlong") as caught:
         ImageSamples(large_shards, tiled, longest(free) - 1)
     assert large_shards.ids[index] in str(caught.value)
-    assert f"takes {longest(free)} tokens, a row has {longest(free) - 1} (1 of 13" in str(caught.value)
+    assert f"takes {longest(free)} tokens, a row has {longest(free) - 1}; 1 of 13" in str(caught.value)
 
 
 def test_tiles_are_given_up_where_a_row_is_short(large_shards, tiled, processor):

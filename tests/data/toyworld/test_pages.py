@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from jvlm_data.toyworld.judge import caption_is_exact
@@ -48,7 +49,7 @@ def test_text_and_pictures_come_in_turn_and_text_comes_last() -> None:
         content = sample.messages[0].content
         assert isinstance(content[0], str)
         assert isinstance(content[-1], str)
-        assert not any(isinstance(a, int) and isinstance(b, int) for a, b in zip(content, content[1:], strict=False))
+        assert not any(isinstance(a, int) and isinstance(b, int) for a, b in pairwise(content))
         counts[len(pictures)] += 1
         assert 60 < sum(map(len, texts)) < 600
     assert set(counts) == set(range(PICTURES[0], PICTURES[1] + 1))
