@@ -55,10 +55,16 @@ def text_tower_parameters(config: VisionConfig, vocab_size: int) -> int:
 
 
 def projector_parameters(config: ProjectorConfig, vision: VisionConfig, language_size: int) -> int:
-    """Parameters of the projector."""
-    folded, tokens = vision.width * config.shuffle**2, num_image_tokens(vision, config)
-    hidden = 2 * language_size
-    return 2 * folded + (folded + 1) * hidden + (hidden + 1) * language_size + (1 + tokens) * language_size
+    """Parameters of the projector and of the marks of images."""
+    width, d, tokens, marks = vision.feature_width, language_size, num_image_tokens(vision, config), 3 * language_size
+    if config.kind == "linear":
+        return marks + (width + 1) * d
+    if config.kind == "mlp":
+        return marks + (width + 1) * d + (d + 1) * d
+    if config.kind == "resampler":
+        return marks + tokens * d + width * d + 4 * (d + 1) * d + 6 * d
+    folded = width * (config.shuffle or 1) ** 2
+    return marks + 2 * folded + (folded + 1) * 2 * d + (2 * d + 1) * d + (1 + tokens) * d
 
 
 def plan(recipe: Recipe) -> list[StagePlan]:
@@ -81,6 +87,8 @@ def plan(recipe: Recipe) -> list[StagePlan]:
         if stages.align:
             whole += tower_parameters(vision) + projector_parameters(stages.align.projector, vision, width)
             out.append(_packed("align", whole, stages.align.loop, stages.align.packing))
+    if stages.pretrain_vl:
+        out.append(_packed("pretrain_vl", whole, stages.pretrain_vl.loop, stages.pretrain_vl.packing))
     out += _phases("instruct", stages.instruct, whole)
     if stages.prefer:
         # both answers of a pair, at most this long; the reference is computed beforehand, forward only
@@ -97,7 +105,7 @@ def _of_directory(folder: Path) -> tuple[int, int, int, int]:
     config = read_json(folder / "config.json")
     config = config.get("language", config)
     weights = TensorFolder(folder, WEIGHTS)
-    parts = [name for name in weights if not name.startswith(("tower.", "projector."))]
+    parts = [name for name in weights if not name.startswith(("tower.", "projector.", "markers."))]
     parameters = sum(weights[name].numel() for name in parts)
     return parameters, config["hidden_size"], config["max_position_embeddings"], config["vocab_size"]
 

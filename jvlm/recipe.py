@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,9 @@ from jvlm.settings import (
     ClipStage,
     CorpusStage,
     EvalStage,
+    ImagePhase,
     Part,
+    Phase,
     PhasedStage,
     PreferStage,
     PretrainStage,
@@ -44,6 +46,7 @@ STAGES = (
     "pretrain",
     "clip",
     "align",
+    "pretrain_vl",
     "instruct",
     "prefer",
     "medical",
@@ -51,9 +54,9 @@ STAGES = (
     "caption",
     "report",
 )
-SHARED_STAGES = ("pretrain", "align", "instruct", "prefer", "medical")
+SHARED_STAGES = ("pretrain", "align", "pretrain_vl", "instruct", "prefer", "medical")
 """Stages whose training several processes can share. CLIP's negatives are one process's batch."""
-MODEL_STAGES = ("medical", "prefer", "instruct", "align", "pretrain")
+MODEL_STAGES = ("medical", "prefer", "instruct", "pretrain_vl", "align", "pretrain")
 """Stages that leave a model, the last first: that one is published as the run's model."""
 
 
@@ -72,6 +75,8 @@ class Stages(Config):
     """Trains the image tower with CLIP's objective."""
     align: AlignStage | None = None
     """Trains the projector alone."""
+    pretrain_vl: ImagePhase | None = None
+    """Trains on interleaved pages of text and images, mixed with text; `instruct` goes on from it."""
     instruct: PhasedStage | None = None
     """Trains on captions until the model sees, then on image conversations; without `align`, on text alone."""
     prefer: PreferStage | None = None
@@ -141,18 +146,22 @@ def _needs(stages: Stages) -> dict[str, tuple[str, ...]]:
         "pretrain": ("corpus",) if tokenizer == ("pretrain",) else tokenizer,
         "clip": (*tokenizer, "data"),
         "align": ("pretrain", "clip"),
-        "instruct": ("align" if stages.clip or stages.align else "pretrain", *_data_needed(stages.instruct)),
+        "pretrain_vl": ("align", *_data_needed([stages.pretrain_vl] if stages.pretrain_vl else [])),
+        "instruct": ("align" if stages.clip or stages.align else "pretrain", *_data_needed(_phases(stages.instruct))),
         "prefer": ("instruct", *on_policy),
-        "medical": ("instruct", *_data_needed(stages.medical)),
+        "medical": ("instruct", *_data_needed(_phases(stages.medical))),
         "eval": ("medical", "align"),
         "caption": ("medical", "align"),
         "report": (),
     }
 
 
-def _data_needed(stage: PhasedStage | None) -> tuple[str, ...]:
-    sources = [source for phase in stage.phases.values() for source in phase.data] if stage else []
-    return ("data",) if any(source.from_data_stage for source in sources) else ()
+def _phases(stage: PhasedStage | None) -> list[Phase]:
+    return list(stage.phases.values()) if stage else []
+
+
+def _data_needed(phases: Sequence[Phase]) -> tuple[str, ...]:
+    return ("data",) if any(source.from_data_stage for phase in phases for source in phase.data) else ()
 
 
 def _start_faults(stages: Stages) -> list[str]:
@@ -170,15 +179,22 @@ def _text_faults(stages: Stages) -> list[str]:
     """What a recipe without images cannot have: a plain language model has one part."""
     if stages.align is not None:
         return []
-    parts: dict[str, list[Part]] = {}
-    for name, stage in (("instruct", stages.instruct), ("medical", stages.medical)):
-        parts |= {f"{name}.phases.{phase}": found.train for phase, found in (stage.phases if stage else {}).items()}
+    phases = {
+        f"{name}.phases.{phase}": found
+        for name, stage in (("instruct", stages.instruct), ("medical", stages.medical))
+        for phase, found in (stage.phases if stage else {}).items()
+    }
+    parts: dict[str, list[Part]] = {name: phase.train for name, phase in phases.items()}
     if stages.prefer is not None:
         parts["prefer"] = stages.prefer.train
     return [
         f"{name}.train is {found}, and without stage 'align' there is a language model alone: train: [language]"
         for name, found in parts.items()
         if found != ["language"]
+    ] + [
+        f"{name}.tiles: without stage 'align' there are no images to be shown in tiles: leave it out"
+        for name, phase in phases.items()
+        if phase.tiles is not None
     ]
 
 

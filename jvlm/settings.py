@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from jvlm.config import Config
-from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
+from jvlm.model.config import LanguageConfig, ProjectorConfig, TilesConfig, VisionConfig
 from jvlm.text.corpus import CorpusConfig, CorpusInput
 from jvlm.train.config import LoopConfig, PackingConfig, TextPhase
 
@@ -43,6 +43,8 @@ class DataStage(Config):
     """Validation questions of each kind."""
     vqa_test_per_kind: int = Field(160, ge=1)
     """Test questions of each kind (8 kinds)."""
+    pages_train: int = Field(200, ge=1)
+    """Pages of general text with two to four pictures in it."""
     preference_pool: int = Field(1_500, ge=1)
     """Images for which the model's own answers are judged."""
     medical_pages: int = Field(1_500, ge=1)
@@ -182,25 +184,31 @@ class Phase(Config):
     """Parts that learn; the others stay as they are. A language model without images is one part, `language`."""
     tower_rate: float = Field(1.0, gt=0)
     """Learning rate of the tower as a share of the others'."""
+    tiles: TilesConfig | None = None
+    """Tiles of large pictures, from here on; as it was in the phase before when left out, at first none."""
     loop: LoopConfig = LoopConfig()
     """Steps and optimizer."""
     packing: PackingConfig = PackingConfig()
     """Rows of a step."""
 
 
-class AlignStage(Phase):
+class ImagePhase(Phase):
+    """A phase that cannot do without images."""
+
+    @model_validator(mode="after")
+    def _has_images(self) -> "ImagePhase":
+        if not any(source.shards for source in self.data):
+            raise ValueError("it needs at least one set of image shards")
+        return self
+
+
+class AlignStage(ImagePhase):
     """Bridges the tower to the language model: by default only the projector learns."""
 
     train: list[Part] = Field(default=["projector"], min_length=1)
     """Parts that learn; the others stay as they are."""
     projector: ProjectorConfig = ProjectorConfig()
     """Shape of the projector."""
-
-    @model_validator(mode="after")
-    def _has_images(self) -> "AlignStage":
-        if not any(source.shards for source in self.data):
-            raise ValueError("align needs at least one set of image shards")
-        return self
 
 
 class PhasedStage(Config):

@@ -5,7 +5,7 @@ import pytest
 from jvlm.assets import asset
 from jvlm.config import load_config
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
-from jvlm.plan import language_parameters, plan, tower_parameters
+from jvlm.plan import language_parameters, plan, projector_parameters, tower_parameters
 from jvlm.recipe import Recipe, load_recipe
 
 
@@ -57,27 +57,45 @@ def test_tokens_operations_and_memory_follow_from_the_settings(minute):
     for row in rows.values():
         assert row.operations == 6 * row.parameters * row.tokens
         assert row.state_gib == pytest.approx(16 * row.parameters / 2**30)
-    assert list(rows)[:4] == ["pretrain", "clip", "align", name]
+    assert list(rows)[:5] == ["pretrain", "clip", "align", "pretrain_vl", name]
     longer = load_recipe(asset("configs", "minute.yaml"), ["stages.instruct.phases.captions.loop.steps=30"])
     assert {r.stage: r for r in plan(longer)}[name].tokens == 2 * rows[name].tokens
 
 
 def test_every_training_stage_has_its_line(minute):
     stages = {row.stage.split("/")[0] for row in plan(minute)}
-    assert stages == {"pretrain", "clip", "align", "instruct", "prefer", "medical"}
+    assert stages == {"pretrain", "clip", "align", "pretrain_vl", "instruct", "prefer", "medical"}
 
 
 def test_parameters_of_each_line_are_those_of_the_model_trained(minute):
     from jvlm.model.jvlm import JvlmModel
+    from jvlm.model.processor import ImageIds
     from jvlm.model.vision import build_clip, build_tower
 
     stages, vocab = minute.stages, minute.stages.tokenizer.vocab_size
     language = build_language(stages.pretrain.language, vocab)
-    model = JvlmModel(language, build_tower(stages.clip.vision), ProjectorConfig(**vars(stages.align.projector)), 9)
+    model = JvlmModel(language, build_tower(stages.clip.vision), stages.align.projector, ImageIds(9, 10, 11, 12))
     rows = {row.stage: row.parameters for row in plan(minute)}
     assert rows["pretrain"] == count(language)
     assert rows["clip"] == count(build_clip(stages.clip.vision, vocab, 3, 8))
-    assert rows["align"] == rows["instruct/3-conversations"] == count(model)
+    assert rows["align"] == rows["pretrain_vl"] == rows["instruct/3-conversations"] == count(model)
+
+
+PROJECTORS = [
+    ProjectorConfig(kind="linear"),
+    ProjectorConfig(kind="mlp"),
+    ProjectorConfig(shuffle=4),
+    ProjectorConfig(kind="resampler", queries=5),
+]
+
+
+@pytest.mark.parametrize("config", PROJECTORS, ids=str)
+def test_projector_parameters_are_those_of_the_module(config):
+    from jvlm.model.projector import build_projector
+
+    vision = VISIONS[2]
+    marks = 3 * 20
+    assert projector_parameters(config, vision, 20) == count(build_projector(config, vision, 20)) + marks
 
 
 # of the published models where there is one: all parameters, with both matrices of embeddings where they are two

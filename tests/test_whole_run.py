@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from jvlm.recipe import STAGES
 
-TRAINED = ("pretrain", "clip", "align", "prefer")
+TRAINED = ("pretrain", "clip", "align", "pretrain_vl", "prefer")
 PHASES = (
     "instruct/1-captions",
     "instruct/2-look_up",

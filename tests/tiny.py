@@ -14,7 +14,7 @@ from jvlm_data.toyworld import corpus, general
 from PIL import Image
 
 from jvlm.images.shards import ShardReader, write_shards
-from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
+from jvlm.model.config import LanguageConfig, ProjectorConfig, TilesConfig, VisionConfig
 from jvlm.sample import ImageRef, Message, Sample
 from jvlm.text.raw import Document
 from jvlm.text.shards import TokenShards, write_token_shards
@@ -42,6 +42,7 @@ VISION = VisionConfig(
     text_length=24,
 )
 PROJECTOR = ProjectorConfig(shuffle=2)
+TILES = TilesConfig(per_image=6, per_sample=9)
 
 
 def corpus_texts(count: int) -> list[str]:
@@ -62,12 +63,20 @@ def encoded_image(number: int, size: tuple[int, int] = (SIDE, SIDE)) -> bytes:
     return file.getvalue()
 
 
-def ask(identity: str, question: str, images: Sequence[int] = (), answer: str | None = None) -> Sample:
-    """A one-turn sample whose images are noise of the given numbers."""
+def ask(
+    identity: str,
+    question: str,
+    images: Sequence[int] = (),
+    answer: str | None = None,
+    sizes: Sequence[tuple[int, int]] = (),
+) -> Sample:
+    """A one-turn sample whose images are noise of the given numbers, of the tiny model's size or of `sizes`."""
     messages = [Message("user", [*range(len(images)), question])]
     if answer is not None:
         messages.append(Message("assistant", [answer]))
-    return Sample(identity, messages, [ImageRef(data=encoded_image(number)) for number in images])
+    sizes = sizes or [(SIDE, SIDE)] * len(images)
+    references = [ImageRef(data=encoded_image(n, size)) for n, size in zip(images, sizes, strict=True)]
+    return Sample(identity, messages, references)
 
 
 def shake(module: Any, seed: int = 1, size: float = 0.15) -> Any:
@@ -93,18 +102,22 @@ def make_language(tokenizer: Tokenizer, config: LanguageConfig = LANGUAGE) -> "L
     return shake(model).eval()
 
 
-def make_model(tokenizer: Tokenizer, config: LanguageConfig = LANGUAGE) -> "JvlmModel":
+def make_model(
+    tokenizer: Tokenizer, config: LanguageConfig = LANGUAGE, projector: ProjectorConfig = PROJECTOR
+) -> "JvlmModel":
     """A small vision-language model with weights far from their initial values."""
     import torch
 
     from jvlm.model.jvlm import JvlmModel
+    from jvlm.model.processor import Processor
     from jvlm.model.vision import build_tower
 
     language = make_language(tokenizer, config)
     torch.manual_seed(0)
     tower = shake(build_tower(VISION), 2, 0.05)
-    model = JvlmModel(language, tower, PROJECTOR, tokenizer.special["<|image|>"])
+    model = JvlmModel(language, tower, projector, Processor(tokenizer).image_ids)
     shake(model.projector, 3)
+    shake(model.markers, 4)
     return model.eval()
 
 
@@ -136,6 +149,14 @@ def processor(tokenizer: Tokenizer) -> "Processor":
     from jvlm.model.processor import Processor
 
     return Processor(tokenizer, VISION, PROJECTOR)
+
+
+@pytest.fixture(scope="session")
+def tiled(tokenizer: Tokenizer) -> "Processor":
+    """The same with tiles."""
+    from jvlm.model.processor import Processor
+
+    return Processor(tokenizer, VISION, PROJECTOR, TILES)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jvlm_data.toyworld import corpus, dialogues, dirt, exam, exam_training, general, medicine
+from jvlm_data.toyworld import corpus, dialogues, dirt, exam, exam_training, general, medicine, pages
 
 from jvlm.errors import DataError
 from jvlm.files import new_folder, read_json, sha256_bytes, verify_folder, write_bytes, write_json
@@ -44,6 +44,7 @@ class ToyworldConfig:
     attributes_train: int = 8_000
     look_ups_train: int = 8_000
     instruct_train: int = 12_000
+    pages_train: int = 200
     vqa_val_per_kind: int = 40
     vqa_test_per_kind: int = 160
     preference_pool: int = 1_500
@@ -71,6 +72,7 @@ class ToyworldConfig:
             "attributes_train": self.attributes_train,
             "look_ups_train": self.look_ups_train,
             "instruct_train": self.instruct_train,
+            "pages_train": self.pages_train,
             "vqa_val": self.vqa_val_per_kind * kinds,
             "vqa_test": self.vqa_test_per_kind * kinds,
             "preference_pool": self.preference_pool,
@@ -83,6 +85,8 @@ class ToyworldConfig:
 
 def make_sample(set_name: str, seed: int, index: int, size: int) -> Sample:
     """Sample `index` of any set."""
+    if set_name == pages.SET_NAME:
+        return pages.page(seed, index, size)
     if set_name == "medical_pages":
         return medicine.image_page(seed, index, size)
     if set_name == "medical_training":

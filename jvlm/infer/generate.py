@@ -1,12 +1,13 @@
 """Answers, captions and choice likelihoods from a model directory: the one inference engine.
 
 Prompts are left-padded with explicit positions and mask, so that a batch gives what each item alone would give.
-Sampling draws from a generator seeded by (seed, item), never from the batch.
+Sampling draws from a generator seeded by (seed, item), never from the batch. Large pictures are shown in tiles, in as
+many as leave room for the answer; where a prompt is too long without any, that is an error.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,11 +21,19 @@ from jvlm.model.directory import load_directory
 from jvlm.model.jvlm import JvlmModel, hidden_states
 from jvlm.model.loss import token_log_probabilities
 from jvlm.model.packed import Example, pack
-from jvlm.model.processor import IGNORED, Processor
+from jvlm.model.processor import IGNORED, Encoded, Processor
 from jvlm.sample import ImageRef, Message, Sample
 
 ROW_TOKENS = 4096
 """Tokens scored in one forward of `choice_log_likelihoods`."""
+
+
+class _Choice(NamedTuple):
+    """An answer to be scored after the prompt of sample `number`."""
+
+    number: int
+    prompt: Encoded
+    answer: list[int]
 
 
 class VisionLanguageModel:
@@ -41,13 +50,9 @@ class VisionLanguageModel:
 
     def check(self, sample: Sample, answers: Sequence[str]) -> None:
         """Raises DataError when prompt and longest answer do not fit the window, or an image cannot be read."""
-        prompt = len(self.processor.encode(sample.messages, generation_prompt=True).ids)
-        longest = max(len(self.processor.tokenizer.encode(answer)) for answer in answers) + 1
-        limit = self.model.language.config.max_position_embeddings
-        if prompt + longest > limit:
-            raise DataError(f"prompt and answer take {prompt + longest} of {limit} tokens", where=sample.id)
         for image in sample.images:
             load_image(image)
+        self._prompt_and_answers(sample, answers)
 
     @torch.inference_mode()
     def generate(
@@ -57,8 +62,9 @@ class VisionLanguageModel:
 
         Raises DataError when an image cannot be read or a prompt leaves no room for an answer.
         """
-        prompts = [self.processor.encode(sample.messages, generation_prompt=True) for sample in samples]
         limit = self.model.language.config.max_position_embeddings
+        room = limit - min(max_new_tokens, limit // 2)  # tiles give way to an answer of up to half the window
+        prompts = [self._prompt(sample, room) for sample in samples]
         for sample, prompt in zip(samples, prompts, strict=True):
             if len(prompt.ids) >= limit:
                 raise DataError(f"the prompt takes {len(prompt.ids)} of {limit} tokens", where=sample.id)
@@ -66,7 +72,7 @@ class VisionLanguageModel:
         out: list[Generation | None] = [None] * len(samples)
         for begin in range(0, len(order), self.batch_size):
             numbers = order[begin : begin + self.batch_size]
-            features = self._features([samples[i] for i in numbers], [prompts[i].images for i in numbers])
+            features = self._features([(samples[i], prompts[i]) for i in numbers])
             ids = [prompts[i].ids for i in numbers]
             caps = torch.tensor([min(max_new_tokens, limit - len(prompt)) for prompt in ids])
             generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in numbers] if temperature else None
@@ -83,30 +89,45 @@ class VisionLanguageModel:
         Documents are packed end to end under the block-diagonal mask, so no padding enters the numbers.
         Raises DataError when an image cannot be read or a prompt and a choice take more tokens than the model's window.
         """
-        limit = self.model.language.config.max_position_embeddings
         out: list[list[float]] = [[] for _ in samples]
-        row: list[tuple[int, list[int], int]] = []  # sample, ids, length of the prompt
+        row: list[_Choice] = []
         room = ROW_TOKENS
         for number, (sample, texts) in enumerate(zip(samples, choices, strict=True)):
-            prompt = self.processor.encode(sample.messages, generation_prompt=True).ids
-            for text in texts:
-                ids = [*prompt, *self.processor.tokenizer.encode(text), self.processor.end]
-                if len(ids) > limit:  # rotary positions would go on without a word where none was ever trained
-                    raise DataError(f"prompt and answer take {len(ids)} of {limit} tokens", where=sample.id)
-                if len(ids) - 1 > room and row:
+            if not texts:
+                continue
+            prompt, answers = self._prompt_and_answers(sample, texts)
+            for answer in answers:
+                length = len(prompt.ids) + len(answer) - 1
+                if length > room and row:
                     self._score(row, samples, out)
                     row, room = [], ROW_TOKENS
-                row.append((number, ids, len(prompt)))
-                room -= len(ids) - 1
+                row.append(_Choice(number, prompt, answer))
+                room -= length
         if row:
             self._score(row, samples, out)
         return out
 
-    def _score(self, row: list[tuple[int, list[int], int]], samples: Sequence[Sample], out: list[list[float]]) -> None:
-        examples = [Example("", ids[:-1], [IGNORED] * (prompt - 1) + ids[prompt:], []) for _, ids, prompt in row]
+    def _prompt(self, sample: Sample, room: int) -> Encoded:
+        return self.processor.encode_sample(sample, room, generation_prompt=True)
+
+    def _prompt_and_answers(self, sample: Sample, texts: Sequence[str]) -> tuple[Encoded, list[list[int]]]:
+        """The prompt in front of every one of these answers, and their ids. Raises DataError when one does not fit."""
+        answers = [[*self.processor.tokenizer.encode(text), self.processor.end] for text in texts]
+        limit, longest = self.model.language.config.max_position_embeddings, max(map(len, answers))
+        prompt = self._prompt(sample, limit - longest)
+        taken = len(prompt.ids) + longest
+        if taken > limit:  # rotary positions would go on without a word where none was ever trained
+            raise DataError(f"prompt and answer take {taken} of {limit} tokens", where=sample.id)
+        return prompt, answers
+
+    def _score(self, row: Sequence[_Choice], samples: Sequence[Sample], out: list[list[float]]) -> None:
+        examples = [
+            Example("", [*prompt.ids, *answer[:-1]], [IGNORED] * (len(prompt.ids) - 1) + answer, [])
+            for _, prompt, answer in row
+        ]
         batch = pack([examples], sum(len(e.inputs) for e in examples), self.processor.pad)
-        numbers = sorted({number for number, _, _ in row})
-        per_sample = {number: self._sample_features(samples[number]) for number in numbers}
+        prompts = {number: prompt for number, prompt, _ in row}
+        per_sample = {number: self._features([(samples[number], prompt)]) for number, prompt in prompts.items()}
         features = [f for number, _, _ in row if (f := per_sample[number]) is not None]
         embeddings = self.model.embed(batch.input_ids, torch.cat(features) if features else None)
         hidden = hidden_states(self.model.language, embeddings, batch.position_ids, batch.doc_lens)
@@ -114,16 +135,14 @@ class VisionLanguageModel:
         for (number, _, _), document in zip(row, tokens.double().split(batch.doc_lens), strict=True):
             out[number].append(float(document.sum()))
 
-    def _sample_features(self, sample: Sample) -> Tensor | None:
-        return self._features([sample], [self.processor.encode(sample.messages).images])
-
-    def _features(self, samples: Sequence[Sample], images: Sequence[list[int]]) -> Tensor | None:
+    def _features(self, prompts: Sequence[tuple[Sample, Encoded]]) -> Tensor | None:
+        """``[views, num_image_tokens, hidden]`` of all images of these prompts in order; None where there is none."""
         pixels = [
-            self.processor.pixels(load_image(sample.images[index]))
-            for sample, indices in zip(samples, images, strict=True)
-            for index in indices
+            self.processor.pixels(load_image(sample.images[image]), grid)
+            for sample, prompt in prompts
+            for image, grid in zip(prompt.images, prompt.grids, strict=True)
         ]
-        return self.model.image_features(torch.from_numpy(np.stack(pixels))) if pixels else None
+        return self.model.image_features(torch.from_numpy(np.concatenate(pixels))) if pixels else None
 
     def _decode(
         self,
@@ -160,7 +179,7 @@ class VisionLanguageModel:
             done |= (token == self.processor.end) | (caps <= step + 1)
             if done.all():
                 break
-            embeddings = self.model.language.get_input_embeddings()(token[:, None])
+            embeddings = self.model.embed_tokens(token[:, None])
             positions = positions[:, -1:] + 1
             mask = torch.cat([mask, torch.ones(batch, 1, dtype=mask.dtype)], 1)
         rows = [row[:cap] for row, cap in zip(torch.stack(generated, 1).tolist(), caps.tolist(), strict=True)]

@@ -1,5 +1,7 @@
 """Shapes of the parts of a model. Free of torch, so that a recipe can be read and checked in no time."""
 
+from typing import Any, Literal
+
 from pydantic import Field, model_validator
 
 from jvlm.config import Config
@@ -76,19 +78,56 @@ class VisionConfig(Config):
         """Patches along one side."""
         return self.image_size // self.patch_size
 
+    @property
+    def feature_width(self) -> int:
+        """Channels of the features that the projector takes."""
+        return self.width
+
+
+OWN_SETTINGS = {"pixel_shuffle": ("shuffle", 2), "resampler": ("queries", 64)}
+"""What only one kind of projector has, and its value when left out."""
+
 
 class ProjectorConfig(Config):
     """Shape of the bridge between tower and language model."""
 
-    shuffle: int = Field(2, ge=1)
-    """Patches folded into one token along each side."""
+    kind: Literal["linear", "mlp", "pixel_shuffle", "resampler"] = "pixel_shuffle"
+    """`linear` and `mlp` (LLaVA's two layers) give a token for each patch, `pixel_shuffle` one for each block of
+    patches, `resampler` (cross-attention from learned queries) as many as there are queries."""
+    shuffle: int | None = Field(None, ge=1)
+    """Of `pixel_shuffle` alone: patches folded into one token along each side; 2 when left out."""
+    queries: int | None = Field(None, ge=1)
+    """Of `resampler` alone: tokens of one view; 64 when left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_its_kind(cls, given: Any) -> Any:
+        own = OWN_SETTINGS.get(str(given.get("kind", "pixel_shuffle"))) if isinstance(given, dict) else None
+        return given if own is None or given.get(own[0]) is not None else {**given, own[0]: own[1]}
+
+    @model_validator(mode="after")
+    def _none_of_another_kind(self) -> "ProjectorConfig":
+        for kind, (name, _) in OWN_SETTINGS.items():
+            if kind != self.kind and getattr(self, name) is not None:
+                raise ValueError(f"{name} belongs to {kind}: a projector of kind {self.kind} has none")
+        return self
+
+
+class TilesConfig(Config):
+    """Whether a picture larger than one view is shown in tiles as well."""
+
+    per_image: int = Field(0, ge=0)
+    """Tiles of one image at most, beside the view of it whole; 0: none."""
+    per_sample: int | None = Field(None, ge=0)
+    """Tiles of all images of a sample together, at most; as many as its images may have when left out."""
 
 
 def num_image_tokens(vision: VisionConfig, projector: ProjectorConfig) -> int:
-    """Tokens one image takes in the language model: the only place this is computed."""
-    if vision.image_size % vision.patch_size or vision.grid % projector.shuffle:
+    """Tokens one view of an image takes in the language model: the only place this is computed."""
+    fold = projector.shuffle or 1
+    if vision.image_size % vision.patch_size or vision.grid % fold:
         raise UsageError(
-            f"{vision.image_size} px in patches of {vision.patch_size} px do not fold by {projector.shuffle}",
+            f"{vision.image_size} px in patches of {vision.patch_size} px do not fold by {fold}",
             fix="choose image_size divisible by patch_size × shuffle",
         )
-    return (vision.grid // projector.shuffle) ** 2
+    return projector.queries or (vision.grid // fold) ** 2

@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig
 
 from jvlm.errors import DataError
 from jvlm.files import new_folder, read_json, verify_folder, write_json
-from jvlm.model.config import ProjectorConfig, VisionConfig
+from jvlm.model.config import ProjectorConfig, TilesConfig, VisionConfig
 from jvlm.model.experts import split_experts, stack_experts
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.language import CLASSES, LanguageModel, language_model_from
@@ -108,6 +108,7 @@ def _config_record(model: nn.Module, processor: Processor) -> dict[str, Any]:
             "language": language_config_record(model.language.config),
             "vision": model.vision_config.model_dump(),
             "projector": model.projector_config.model_dump(),
+            "tiles": processor.tiles.model_dump(),
         }
     assert isinstance(model, CLIP)
     assert processor.vision is not None
@@ -135,8 +136,8 @@ def _build(kind: str | None, config: dict[str, Any], tokenizer: Tokenizer, folde
         return _language(config), Processor(tokenizer)
     if kind == "jvlm":
         vision, projector = VisionConfig(**config["vision"]), ProjectorConfig(**config["projector"])
-        processor = Processor(tokenizer, vision, projector)
-        model = JvlmModel(_language(config["language"]), build_tower(vision), projector, processor.image_token)
+        processor = Processor(tokenizer, vision, projector, TilesConfig(**config["tiles"]))
+        model = JvlmModel(_language(config["language"]), build_tower(vision), projector, processor.image_ids)
         return model, processor
     if kind == "jvlm_clip":
         vision = VisionConfig(**config["vision"])

@@ -30,5 +30,5 @@ def extend_model(folder: Path, tokenizer: Tokenizer, out: Path) -> None:
     with torch.no_grad():
         for table in (language.model.embed_tokens.weight, language.lm_head.weight):  # one and the same where tied
             table[old.vocab_size :] = torch.stack([table[ids].mean(0) for ids in spelt])
-    shapes = (loaded.model.vision_config, loaded.model.projector_config) if isinstance(loaded.model, JvlmModel) else ()
-    save_model(out, loaded.model, Processor(tokenizer, *shapes))
+    was = loaded.processor
+    save_model(out, loaded.model, Processor(tokenizer, was.vision, was.projector, was.tiles))

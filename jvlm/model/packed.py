@@ -15,7 +15,9 @@ from jvlm.model.processor import IGNORED
 
 
 class Example(NamedTuple):
-    """One sample ready to pack. `inputs` and `labels` have equal length; `pixels` are uint8 ``[3, S, S]`` each."""
+    """One sample ready to pack. `inputs` and `labels` have equal length; `pixels` are uint8 ``[views, 3, S, S]`` of
+    each image in order of appearance.
+    """
 
     id: str
     inputs: Sequence[int]
@@ -34,7 +36,7 @@ class PackedBatch:
     labels: Tensor  # int64 [B, T], -100 where not trained
     position_ids: Tensor  # int64 [B, T], restarting in each document
     doc_lens: list[int]
-    pixels: Tensor | None  # uint8 [N, 3, S, S]
+    pixels: Tensor | None  # uint8 [N, 3, S, S], all views of all images in order
     sample_ids: list[str]
     sources: list[str]  # of each document; empty for padding
     undecoded: list[tuple[str, str]]  # (sample id, error)
@@ -75,7 +77,7 @@ def pack(rows: Sequence[Sequence[Example]], row_length: int, pad_id: int) -> Pac
         torch.from_numpy(labels),
         torch.from_numpy(position_ids),
         doc_lens,
-        torch.from_numpy(np.stack(pixels)) if pixels else None,
+        torch.from_numpy(np.concatenate(pixels)) if pixels else None,
         [example.id for example in examples],
         sources,
         [(example.id, example.error) for example in examples if example.error is not None],

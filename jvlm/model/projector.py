@@ -1,16 +1,17 @@
-"""From patch features to image tokens: pixel-shuffle, standardisation, a perceptron of one hidden layer, RMS norm.
+"""From patch features to image tokens: ``[N, grid², feature_width]`` → ``[N, num_image_tokens, hidden]``.
 
-Pixel-shuffle folds each `shuffle` × `shuffle` block of neighbouring patches into one token, so that an image
-costs the language model fewer tokens and keeps its detail in the channels.
+A kind is a module of that contract in `KINDS`; `jvlm.model.config.num_image_tokens` says how many tokens it gives.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jvlm.model.config import ProjectorConfig, VisionConfig
+from jvlm.model.resampler import Resampler
 
 # What stands in a cell is held at RMS 1, where no block's writing outgrows it, and the cell's place at 0.3 of that.
 # Left to grow by itself, content drowned the place in every cell that had any: nothing could be found (docs/log.md).
@@ -18,9 +19,36 @@ POSITION_STD = 0.3
 LINEAR_GAIN = math.sqrt(3)  # makes good for torch's initial weights, which give a third of the variance
 
 
-class Projector(nn.Module):
-    """``[N, grid², width]`` → ``[N, (grid / shuffle)², hidden_size of the language model]``.
+class LinearProjector(nn.Module):
+    """A token for each patch by one matrix (LLaVA 1.0)."""
 
+    def __init__(self, config: ProjectorConfig, vision: VisionConfig, language_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(vision.feature_width, language_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        out: Tensor = self.linear(features)
+        return out
+
+
+class MlpProjector(nn.Module):
+    """A token for each patch by two layers with GELU between: LLaVA 1.5's projector, by transformers' names."""
+
+    def __init__(self, config: ProjectorConfig, vision: VisionConfig, language_size: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(vision.feature_width, language_size)
+        self.linear_2 = nn.Linear(language_size, language_size)
+
+    def forward(self, features: Tensor) -> Tensor:
+        out: Tensor = self.linear_2(F.gelu(self.linear_1(features)))
+        return out
+
+
+class PixelShuffleProjector(nn.Module):
+    """Pixel-shuffle, standardisation, a perceptron of one hidden layer, RMS norm.
+
+    Pixel-shuffle folds each `shuffle` × `shuffle` block of neighbouring patches into one token, so that an image
+    costs the language model fewer tokens and keeps its detail in the channels.
     Every folded channel is standardised over a sample of images (`fit`), not over the channels of one token as a
     layer norm does; a small language model that got layer-normed tokens read no colours (docs/log.md). Shift and
     gain then learn on, as in ActNorm (Kingma and Dhariwal 2018).
@@ -28,8 +56,9 @@ class Projector(nn.Module):
 
     def __init__(self, config: ProjectorConfig, vision: VisionConfig, language_size: int) -> None:
         super().__init__()
+        assert config.shuffle is not None
         self.shuffle, self.grid = config.shuffle, vision.grid
-        folded = vision.width * config.shuffle**2
+        folded = vision.feature_width * config.shuffle**2
         self.mean = nn.Parameter(torch.zeros(folded))
         self.gain = nn.Parameter(torch.ones(folded))
         self.hidden = nn.Linear(folded, 2 * language_size)
@@ -61,3 +90,16 @@ class Projector(nn.Module):
         deviation = folded.std(0, correction=0)
         self.mean.copy_(folded.mean(0))
         self.gain.copy_(torch.where(deviation > 1e-6, 1 / deviation.clamp(min=1e-6), 1.0))
+
+
+KINDS: dict[str, Callable[[ProjectorConfig, VisionConfig, int], nn.Module]] = {
+    "linear": LinearProjector,
+    "mlp": MlpProjector,
+    "pixel_shuffle": PixelShuffleProjector,
+    "resampler": Resampler,
+}
+
+
+def build_projector(config: ProjectorConfig, vision: VisionConfig, language_size: int) -> nn.Module:
+    """A projector of the config's kind into a language model of width `language_size`, with random weights."""
+    return KINDS[config.kind](config, vision, language_size)

@@ -41,11 +41,12 @@ def stage_function(name: str) -> Stage:
         from jvlm.stages.clip import clip
 
         return clip
-    if name in ("align", "instruct", "medical"):
+    if name in ("align", "pretrain_vl", "instruct", "medical"):
         from jvlm.stages import vision_language
 
         return {
             "align": vision_language.align,
+            "pretrain_vl": vision_language.pretrain_vl,
             "instruct": vision_language.instruct,
             "medical": vision_language.medical,
         }[name]

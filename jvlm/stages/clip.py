@@ -56,7 +56,7 @@ def features(loaded: Loaded, vision: VisionConfig, shards: ShardReader) -> tuple
     for begin in range(0, len(shards), BATCH):
         samples = [shards.read(i) for i in range(begin, min(begin + BATCH, len(shards)))]
         batch = [caption_of(sample) for sample in samples]
-        pixels = np.stack([loaded.processor.pixels(load_image(sample.images[0])) for sample in samples])
+        pixels = np.concatenate([loaded.processor.pixels(load_image(sample.images[0])) for sample in samples])
         images.append(loaded.model.encode_image(normalise(torch.from_numpy(pixels))).numpy())
         texts.append(loaded.model.encode_text(caption_ids(loaded.processor, batch, vision.text_length)).numpy())
         captions += batch

@@ -1,8 +1,9 @@
-"""The stages after pretraining: align, instruct and medical are phases over mixtures.
+"""The stages after pretraining: align, pretrain_vl, instruct and medical are phases over mixtures.
 
 Without align, instruct and medical train the language model alone, on text.
 """
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from jvlm.files import repeat_folder
+from jvlm.files import repeat_folder, write_text
 from jvlm.images.shards import ShardReader
 from jvlm.infer.likelihood import bits_per_character
 from jvlm.model.directory import load_directory, write_model_files
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.processor import Processor
+from jvlm.model.projector import PixelShuffleProjector
 from jvlm.model.vision import VisionTower
 from jvlm.settings import Phase, Source
 from jvlm.stages.context import StageContext
@@ -24,12 +26,13 @@ from jvlm.stages.pretrain import load_language
 from jvlm.text.corpus import read_corpus
 from jvlm.text.raw import read_documents
 from jvlm.text.shards import token_shards
+from jvlm.train.config import PackingConfig
 from jvlm.train.loop import train
 from jvlm.train.objectives.next_token import NextToken, train_only
 from jvlm.train.order import spread
 from jvlm.train.source import ImageSamples, Mixture, PackedRows, SampleSet, TokenDocuments
 
-FIT_SAMPLES = 512  # images that set the scale of the projector's input
+FIT_VIEWS = 512  # of images, that set the scale of the projector's input
 MEASURED_CHARACTERS = 500_000  # of the medical text, for its bits per character
 
 
@@ -40,26 +43,38 @@ def align(context: StageContext) -> dict[str, Any]:
     tower = load_directory(context.run / "clip" / "model")
     vision = tower.processor.vision
     assert vision is not None
-    processor = Processor(language.processor.tokenizer, vision, config.projector)
+    processor = Processor(language.processor.tokenizer, vision, config.projector, config.tiles)
     torch.manual_seed(context.recipe.seed)
-    model = JvlmModel(language.model, VisionTower(vision, tower.model.visual), config.projector, processor.image_token)
-    _fit_projector(context, model, processor)
+    model = JvlmModel(language.model, VisionTower(vision, tower.model.visual), config.projector, processor.image_ids)
+    if isinstance(model.projector, PixelShuffleProjector):
+        _fit_projector(context, model.projector, model.tower, processor)
     return _phase(context, config, model, processor, context.folder)
 
 
-def _fit_projector(context: StageContext, model: JvlmModel, processor: Processor) -> None:
+def _fit_projector(
+    context: StageContext, projector: PixelShuffleProjector, tower: VisionTower, processor: Processor
+) -> None:
     """Standardise the tower's features over images from all of the stage's data."""
     shards = next(source.shards for source in context.config.data if source.shards)
     samples = ImageSamples(ShardReader(context.shard_folder(shards)), processor)
-    pixels = [p for index in spread(len(samples.lengths), FIT_SAMPLES) for p in samples.example(index).pixels]
+    count = len(samples.views)
+    number = max(1, FIT_VIEWS * count // max(1, int(samples.views.sum())))  # samples that have so many views
+    pixels = [p for index in spread(count, number) for p in samples.example(index).pixels]
     with torch.inference_mode():
-        features = model.tower(torch.from_numpy(np.stack(pixels)))
-    model.projector.fit(features)
+        features = tower(torch.from_numpy(np.concatenate(pixels)))
+    projector.fit(features)
+
+
+def pretrain_vl(context: StageContext) -> dict[str, Any]:
+    """Interleaved pages of text and images, mixed with text: the language model learns what images stand for."""
+    loaded = load_directory(context.run / "align" / "model")
+    return _phase(context, context.config, loaded.model, loaded.processor, context.folder)
 
 
 def instruct(context: StageContext) -> dict[str, Any]:
     """Captions until the model sees, then image conversations; conversations alone for a language model."""
-    before = "pretrain" if context.recipe.stages.align is None else "align"
+    stages = context.recipe.stages
+    before = next(name for name in ("pretrain_vl", "align", "pretrain") if name == "pretrain" or getattr(stages, name))
     return _phases(context, context.run / before / "model")
 
 
@@ -101,9 +116,12 @@ def _phases(context: StageContext, source: Path) -> dict[str, Any]:
 
 
 def _phase(context: StageContext, phase: Phase, model: nn.Module, processor: Processor, folder: Path) -> dict[str, Any]:
-    sets = [_open(context, source, processor, phase.packing.row_length) for source in phase.data]
-    mixture = Mixture(sets, [source.repeat for source in phase.data])
+    if phase.tiles is not None:
+        processor = processor.with_tiles(phase.tiles)
+    sets = [_open(context, source, processor, phase.packing) for source in phase.data]
     names = [source.shards or source.text for source in phase.data]
+    dropped = _note_dropped(context, dict(zip(names, sets, strict=True)), folder / "overlong.jsonl")
+    mixture = Mixture(sets, [source.repeat for source in phase.data])
     context.say(
         f"{dict(zip(names, mixture.counts, strict=True))} samples an epoch, {int(mixture.lengths.sum()):,} tokens"
     )
@@ -111,12 +129,25 @@ def _phase(context: StageContext, phase: Phase, model: nn.Module, processor: Pro
     rows = PackedRows(mixture, phase.packing.row_length, context.recipe.seed, processor.pad)
     objective = NextToken(model, rows, phase.packing, {"tower.": phase.tower_rate})
     last = train(objective, phase.loop, folder, context.say, partial(write_model_files, model, processor))
-    return {"loss": last["loss"], "samples": dict(zip(names, mixture.counts, strict=True))}
+    return {"loss": last["loss"], "samples": dict(zip(names, mixture.counts, strict=True)), "dropped": dropped}
 
 
-def _open(context: StageContext, source: Source, processor: Processor, row_length: int) -> SampleSet:
+def _note_dropped(context: StageContext, sets: dict[Any, SampleSet], ledger: Path) -> int:
+    """Write down which samples are left out for their length; returns how many."""
+    lines = []
+    for name, found in sets.items():
+        if isinstance(found, ImageSamples) and found.dropped:
+            context.say(f"{name}: {len(found.dropped)} samples are longer than a row and left out, see {ledger.name}")
+            lines += [json.dumps({"set": name, "id": identity}, ensure_ascii=False) for identity in found.dropped]
+    if lines and context.rank == 0:
+        write_text(ledger, "\n".join(lines) + "\n")
+    return len(lines)
+
+
+def _open(context: StageContext, source: Source, processor: Processor, packing: PackingConfig) -> SampleSet:
     if source.shards is not None:
-        return ImageSamples(ShardReader(context.shard_folder(source.shards)), processor)
+        reader = ShardReader(context.shard_folder(source.shards))
+        return ImageSamples(reader, processor, packing.row_length, packing.overlong)
     assert source.text is not None
     documents = {
         "general": read_corpus(context.run / "corpus" / "text" / "train.jsonl"),
@@ -124,4 +155,4 @@ def _open(context: StageContext, source: Source, processor: Processor, row_lengt
     }
     folder, texts = context.folder / f"tokens-{source.text}", documents[source.text]
     shards = context.first_alone(lambda: token_shards(texts, processor.tokenizer, folder))
-    return TokenDocuments(shards, processor, max_length=row_length)
+    return TokenDocuments(shards, processor, max_length=packing.row_length)

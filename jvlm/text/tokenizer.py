@@ -25,7 +25,7 @@ from jvlm.files import write_bytes
 
 UNKNOWN, BEGIN, END, PAD = "<unk>", "<s>", "</s>", "<pad>"
 CHAT_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>", "<|document|>", "<|end|>")
-IMAGE_TOKENS = ("<|image|>", "<|image_start|>", "<|image_end|>")
+IMAGE_TOKENS = ("<|image|>", "<|image_start|>", "<|image_end|>", "<|image_row|>")
 SPECIAL_TOKENS = (UNKNOWN, BEGIN, END, PAD, *CHAT_TOKENS, *IMAGE_TOKENS)
 
 ROLES_KEY = "jvlm_tokens"
@@ -35,7 +35,7 @@ TOKENIZER_FILE, CONFIG_FILE, SENTENCEPIECE_FILE = "tokenizer.json", "tokenizer_c
 class Tokenizer:
     """Text ↔ ids. Control tokens (`special`) can be placed by number only, never by typing them.
 
-    In a tokenizer trained here they are ids 0 to 11.
+    In a tokenizer trained here they are ids 0 to 12.
     """
 
     def __init__(self, definition: bytes, config: bytes, sentencepiece_model: bytes | None = None) -> None:

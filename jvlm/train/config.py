@@ -36,6 +36,7 @@ class OptimizerConfig(Config):
 
 
 Resume = Literal["auto", "never", "must"]
+Overlong = Literal["error", "drop", "fewer_tiles"]
 
 
 class EngineConfig(Config):
@@ -107,6 +108,10 @@ class PackingConfig(Config):
     """Rows in a global batch."""
     accumulation: int = Field(1, ge=1)
     """Micro-batches a global batch is computed in, over all processes; the result is the same, the memory smaller."""
+    overlong: Overlong = "error"
+    """A sample with images that is longer than a row: `error` names it, `fewer_tiles` gives up tiles of its images
+    until it fits (an error where that does not help), `drop` leaves it out and writes its id to overlong.jsonl. An
+    image is never cut."""
 
 
 class TextPhase(Config):

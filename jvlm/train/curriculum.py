@@ -39,9 +39,9 @@ class Curriculum:
         which = int(np.searchsorted(self.starts, number, side="right")) - 1
         return which, number - self.starts[which]
 
-    def pictures(self) -> np.ndarray:
-        """Number of pictures in each row of the first phase's first epoch."""
-        return self.phases[0].pictures()
+    def views(self) -> np.ndarray:
+        """Number of views of pictures in each row of the first phase's first epoch."""
+        return self.phases[0].views()
 
     def batch(self, numbers: Sequence[int]) -> PackedBatch:
         """The named rows as tensors."""

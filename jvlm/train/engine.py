@@ -17,7 +17,8 @@ from jvlm.train.config import LoopConfig, OptimizerConfig
 from jvlm.train.muon import Muon
 from jvlm.train.world import World
 
-_MATRICES = re.compile(r"(^|\.)layers\.\d+\.(?!mlp\.gate\.)|^projector\.(hidden|output)\.")  # no router's
+_MATRICES = re.compile(r"(^|\.)layers\.\d+\.(?!mlp\.gate\.)|^projector\.\w+\.weight$")  # no router's
+_EMBEDDINGS = re.compile(r"embed|^markers\.|^projector\.queries$")
 
 
 class Engine(Protocol):
@@ -84,7 +85,7 @@ def parameter_groups(
     groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
         muon = config.muon and parameter.ndim == 2 and _MATRICES.search(name) is not None
-        decay = config.weight_decay if parameter.ndim >= 2 and "embed" not in name else 0.0
+        decay = config.weight_decay if parameter.ndim >= 2 and not _EMBEDDINGS.search(name) else 0.0
         scale = next((s for prefix, s in rate_scale.items() if name.startswith(prefix)), 1.0)
         groups.setdefault((muon, decay, scale), []).append(parameter)
     for_muon, for_adamw = (

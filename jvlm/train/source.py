@@ -15,9 +15,11 @@ from jvlm.errors import DataError
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.packed import Example, PackedBatch, pack
-from jvlm.model.processor import IGNORED, PADDING_GREY, Processor
+from jvlm.model.geometry import Size
+from jvlm.model.processor import IGNORED, Encoded, Processor
 from jvlm.sample import ImageRef, Sample
 from jvlm.text.shards import TokenShards
+from jvlm.train.config import Overlong
 from jvlm.train.order import permute
 from jvlm.train.packing import Piece, Row, plan_documents, plan_samples
 
@@ -26,7 +28,7 @@ class SampleSet(Protocol):
     """Samples by number. `cuttable`: rows may cut a sample in two (documents without images)."""
 
     lengths: np.ndarray
-    pictures: np.ndarray  # of each sample, their number
+    views: np.ndarray  # of each sample, the squares that its pictures are seen in
     cuttable: bool
     fingerprint: str
 
@@ -56,7 +58,7 @@ class TokenDocuments:
         self.document = chosen[of]
         self.start = np.concatenate([np.arange(p) * limit for p in parts]) if len(parts) else np.zeros(0, np.int64)
         self.lengths = np.minimum(lengths[of] - self.start, limit)
-        self.pictures = np.zeros_like(self.lengths)
+        self.views = np.zeros_like(self.lengths)
         self.fingerprint = f"{shards.fingerprint}/{limit}" + (f"/{source}" if source is not None else "")
 
     def example(self, index: int) -> Example:
@@ -73,35 +75,68 @@ class TokenDocuments:
 class ImageSamples:
     """Samples of image shards through the processor.
 
-    A sample whose image cannot be decoded keeps its place in the order: its labels are masked, its picture is
-    grey and its example says why.
+    With `row_length` no sample is longer than a row: `overlong` says what becomes of one that would be, and `dropped`
+    are the ids of those left out. A sample whose image cannot be decoded keeps its place in the order: its labels are
+    masked, its picture is grey and its example says why. Raises DataError naming a sample that is too long.
     """
 
     cuttable = False
 
-    def __init__(self, shards: ShardReader, processor: Processor) -> None:
+    def __init__(
+        self, shards: ShardReader, processor: Processor, row_length: int | None = None, overlong: Overlong = "error"
+    ) -> None:
         self.shards, self.processor = shards, processor
-        self.lengths = np.array([self._length(i) for i in range(len(shards))], np.int64)
-        self.pictures = np.array([shards.num_images(i) for i in range(len(shards))], np.int64)
-        self.fingerprint = shards.fingerprint
-
-    def _length(self, index: int) -> int:
-        images = [ImageRef()] * self.shards.num_images(index)  # lengths do not need the pictures
-        return self.processor.length(Sample.from_record(self.shards.record(index), images))
+        self.row_length, self.overlong = row_length, overlong
+        lengths, views = np.zeros(len(shards), np.int64), np.zeros(len(shards), np.int64)
+        for index in range(len(shards)):
+            encoded = self._encode(index)
+            lengths[index], views[index] = len(encoded.ids) - 1, encoded.views
+        too_long = lengths > row_length if row_length is not None else np.zeros(len(shards), bool)
+        if too_long.any() and overlong != "drop":
+            raise self._too_long(shards.ids[int(too_long.argmax())], int(lengths[too_long][0]), int(too_long.sum()))
+        self.numbers = np.flatnonzero(~too_long)  # in the shards, of the samples that are kept
+        self.dropped = [shards.ids[index] for index in np.flatnonzero(too_long)]
+        self.lengths, self.views = lengths[self.numbers], views[self.numbers]
+        self.fingerprint = f"{shards.fingerprint} {processor.tiles!r} {overlong}"
 
     def example(self, index: int) -> Example:
-        sample = self.shards.read(index)
-        encoded = self.processor.encode(sample.messages)
+        number = int(self.numbers[index])
+        sample, encoded = self.shards.read(number), self._encode(number)
         inputs, labels = encoded.shifted(sample.id)
         source = str(sample.meta.get("source") or self.shards.folder.name)
+        shown = list(zip(encoded.images, encoded.grids, strict=True))
         try:
-            pixels = [self.processor.pixels(load_image(sample.images[image])) for image in encoded.images]
+            pixels = [self.processor.pixels(load_image(sample.images[image]), grid) for image, grid in shown]
         except DataError as error:
-            assert self.processor.vision is not None
-            side = self.processor.vision.image_size
-            pixels = [np.full((3, side, side), PADDING_GREY, np.uint8) for _ in encoded.images]
+            pixels = [self.processor.blank(grid) for _, grid in shown]
             return Example(sample.id, inputs, [IGNORED] * len(labels), pixels, source, str(error))
         return Example(sample.id, inputs, labels, pixels, source)
+
+    def _encode(self, number: int) -> Encoded:
+        """Of a sample by its number in the shards, the same whenever it is asked for; its pictures are not needed."""
+        images = [ImageRef()] * self.shards.num_images(number)
+        messages = Sample.from_record(self.shards.record(number), images).messages
+        room = self.row_length + 1 if self.row_length is not None and self.overlong == "fewer_tiles" else None
+        return self.processor.encode(messages, sizes=self._sizes(number), room=room)
+
+    def _sizes(self, number: int) -> list[Size | None]:
+        """Of a sample's pictures; None for one that cannot be read, which is grey and whole. None needed: no tiles."""
+        if not self.processor.tiles.per_image:
+            return []
+        sizes: list[Size | None] = []
+        for image in self.shards.read(number).images:
+            try:
+                sizes.append(self.processor.size(image))
+            except DataError:
+                sizes.append(None)
+        return sizes
+
+    def _too_long(self, identity: str, length: int, number: int) -> DataError:
+        return DataError(
+            f"it takes {length} tokens, a row has {self.row_length}; {number} of {len(self.shards)} samples are longer",
+            where=identity,
+            fix="raise row_length, or set packing.overlong to fewer_tiles or drop",
+        )
 
     def document_of(self, index: int) -> None:
         return None
@@ -117,9 +152,9 @@ class Mixture:
         self.sets = list(sets)
         self.counts = [round(len(s.lengths) * r) for s, r in zip(sets, repeats, strict=True)]
         self.starts = np.cumsum([0, *self.counts])
-        self.lengths, self.pictures = (
+        self.lengths, self.views = (
             np.concatenate([np.resize(of, count) for of, count in zip(each, self.counts, strict=True)])
-            for each in ([s.lengths for s in self.sets], [s.pictures for s in self.sets])
+            for each in ([s.lengths for s in self.sets], [s.views for s in self.sets])
         )
         self.cuttable = all(s.cuttable for s in self.sets)
         self.fingerprint = hashlib.sha256(
@@ -168,12 +203,12 @@ class PackedRows:
                 self._plan(epoch)
             return self._rows[number - (self._ends[epoch - 1] if epoch else 0)]
 
-    def pictures(self) -> np.ndarray:
-        """Number of pictures in each row of the first epoch."""
+    def views(self) -> np.ndarray:
+        """Number of views of pictures in each row of the first epoch."""
         self.row(0)
-        if not self.data.pictures.any():
+        if not self.data.views.any():
             return np.zeros(len(self._rows), np.int64)
-        return np.array([sum(int(self.data.pictures[piece.sample]) for piece in row) for row in self._rows])
+        return np.array([sum(int(self.data.views[piece.sample]) for piece in row) for row in self._rows])
 
     def batch(self, numbers: Sequence[int]) -> PackedBatch:
         """The named rows as tensors."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import LANGUAGE, ask, encoded_image, make_model, samples
+from tiny import LANGUAGE, SIDE, ask, encoded_image, make_model, samples
 
 import jvlm
 from jvlm.errors import DataError
@@ -12,7 +12,7 @@ from jvlm.images.load import load_image
 from jvlm.infer.generate import VisionLanguageModel, load_model
 from jvlm.model.directory import save_model
 from jvlm.model.processor import Processor
-from jvlm.sample import ImageRef
+from jvlm.sample import ImageRef, Message
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +36,17 @@ def prompts():
 
 def logits_of(engine, sample, ids):
     """Next-token logits after each of `ids`, by one plain forward without cache, packing or padding."""
-    encoded = engine.processor.encode(sample.messages, generation_prompt=True)
-    pixels = [engine.processor.pixels(load_image(sample.images[i])) for i in encoded.images]
+    encoded = engine.processor.encode_sample(sample, generation_prompt=True)
+    shown = zip(encoded.images, encoded.grids, strict=True)
+    views = [view for i, grid in shown for view in engine.processor.pixels(load_image(sample.images[i]), grid)]
     with torch.no_grad():
-        features = engine.model.image_features(torch.stack([torch.tensor(p) for p in pixels])) if pixels else None
+        features = engine.model.image_features(torch.stack([torch.tensor(v) for v in views])) if views else None
         embeddings = engine.model.embed(torch.tensor([ids]), features)
         return engine.model.language(inputs_embeds=embeddings, use_cache=False).logits[0]
 
 
 def slow_greedy(engine, sample, count):
-    ids = engine.processor.encode(sample.messages, generation_prompt=True).ids
+    ids = engine.processor.encode_sample(sample, generation_prompt=True).ids
     generated = []
     while len(generated) < count:
         token = int(logits_of(engine, sample, ids + generated)[-1].argmax())
@@ -53,6 +54,13 @@ def slow_greedy(engine, sample, count):
         if token == engine.processor.end:
             break
     return generated
+
+
+def slow_score(engine, sample, text):
+    prompt = engine.processor.encode_sample(sample, generation_prompt=True).ids
+    answer = [*engine.processor.tokenizer.encode(text), engine.processor.end]
+    table = logits_of(engine, sample, prompt + answer).log_softmax(-1)
+    return sum(float(table[len(prompt) - 1 + k, token]) for k, token in enumerate(answer))
 
 
 def with_likely_end(engine, push):
@@ -155,12 +163,8 @@ def test_choice_log_likelihoods_equal_a_slow_computation(engine, prompts):
     scores = engine.choice_log_likelihoods(chosen, CHOICES)
     for sample, texts, row in zip(chosen, CHOICES, scores, strict=True):
         assert len(row) == len(texts)
-        prompt = engine.processor.encode(sample.messages, generation_prompt=True).ids
         for text, score in zip(texts, row, strict=True):
-            answer = [*engine.processor.tokenizer.encode(text), engine.processor.end]
-            table = logits_of(engine, sample, prompt + answer).log_softmax(-1)
-            expected = sum(float(table[len(prompt) - 1 + k, token]) for k, token in enumerate(answer))
-            assert score == pytest.approx(expected, abs=1e-3, rel=1e-5)
+            assert score == pytest.approx(slow_score(engine, sample, text), abs=1e-3, rel=1e-5)
 
 
 def test_choices_score_the_same_alone_and_together(engine, prompts, monkeypatch):
@@ -195,6 +199,103 @@ def test_chat_and_loading_a_directory(tokenizer, processor, tmp_path):
     save_model(tmp_path / "clip", model.language, Processor(tokenizer))
     with pytest.raises(DataError, match="holds a 'llama' model"):
         load_model(tmp_path / "clip")
+
+
+# --- tiles and frames -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def large():
+    """Prompts with no, one and several pictures of all shapes: ragged in text, images, grids and views."""
+    film = [(2 * SIDE, SIDE)] * 4
+    return [
+        ask("text", "空は何色ですか。"),
+        ask("wide", "色は。", [1], sizes=[(3 * SIDE, 2 * SIDE)]),
+        ask("film", "何が起こりますか。", [2, 3, 4, 5], sizes=film),
+        ask("small", "丸", [6], sizes=[(9, 30)]),
+        ask("two", "1枚目と2枚目で、図形が多いのはどちらですか。", [7, 8], sizes=[(40, 150), (SIDE, SIDE)]),
+        ask("tall", "形は。", [9], sizes=[(20, 200)]),
+    ]
+
+
+@pytest.fixture(scope="module")
+def tiling(tokenizer, tiled):
+    return VisionLanguageModel(make_model(tokenizer), tiled)
+
+
+def test_with_tiles_a_batch_gives_what_each_prompt_alone_gives(tokenizer, tiled, tiling, large):
+    prompts = [tiled.encode_sample(sample, generation_prompt=True) for sample in large]
+    assert [p.views for p in prompts] == [0, 7, 12, 1, 6, 7]
+    for temperature in (0.0, 1.0):
+        results = [
+            VisionLanguageModel(make_model(tokenizer), tiled, size).generate(
+                large, max_new_tokens=10, temperature=temperature, seed=3
+            )
+            for size in (1, 4, 64)
+        ]
+        assert results[0] == results[1] == results[2]
+        assert len({answer.text for answer in results[0]}) > 3
+    for sample in large:
+        (answer,) = tiling.generate([sample], max_new_tokens=10)
+        expected = slow_greedy(tiling, sample, 10)
+        assert (answer.text, answer.num_tokens) == (tiled.tokenizer.decode(expected), len(expected))
+
+
+def test_every_tile_is_looked_at(tiling, engine, large):
+    """The model sees more with tiles, and a picture that differs in one tile alone is another picture."""
+    wide = large[1]
+    assert tiling.generate([wide], max_new_tokens=12) != engine.generate([wide], max_new_tokens=12)
+    others = [ask("wide", "色は。", [number], sizes=[(3 * SIDE, 2 * SIDE)]) for number in range(4)]
+    assert len({answer.text for answer in tiling.generate(others, max_new_tokens=12)}) > 1
+
+
+def test_with_tiles_choices_score_as_a_slow_computation_and_alike_in_any_company(tiling, large, monkeypatch):
+    texts = [["赤です。", "青", "黒い十字が左下にあります。"][: 1 + k % 3] for k in range(len(large))]
+    together = tiling.choice_log_likelihoods(large, texts)
+    for sample, own, scores in zip(large, texts, together, strict=True):
+        assert scores == pytest.approx([slow_score(tiling, sample, text) for text in own], abs=1e-3, rel=1e-5)
+    monkeypatch.setattr("jvlm.infer.generate.ROW_TOKENS", 100)
+    for ours, theirs in zip(together, tiling.choice_log_likelihoods(large, texts), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_chat_takes_frames_in_order(tiling, large):
+    film = large[2]
+    alone = tiling.generate([film], max_new_tokens=12)[0].text
+    assert tiling.chat(film.images, "何が起こりますか。", max_new_tokens=12) == alone
+    assert tiling.chat(film.images[::-1], "何が起こりますか。", max_new_tokens=12) != alone
+
+
+def test_tiles_give_way_to_the_question_and_to_the_answer(tiling, tiled):
+    """A prompt that does not fit with tiles is asked with fewer; one that does not fit without any is an error."""
+
+    def grids(text, answer):
+        seen = []
+        features = tiling.model.image_features
+        tiling.model.image_features = lambda pixels: seen.append(len(pixels)) or features(pixels)
+        try:
+            answer(ask("long", text, [1], sizes=[(3 * SIDE, 2 * SIDE)]))
+        finally:
+            del tiling.model.image_features
+        return seen
+
+    def generated(count):
+        return lambda sample: tiling.generate([sample], max_new_tokens=count)
+
+    room = LANGUAGE.max_length - len(tiled.encode([Message("user", [0])], True, sizes=[(3 * SIDE, 2 * SIDE)]).ids)
+    letter = next(c for c in "あいうえお" if len(tiled.tokenizer.encode(c * 200)) == 200)
+    assert grids(letter * (room - 8), generated(8)) == [7]
+    assert grids(letter * (room - 7), generated(8)) == [5]
+    assert grids(letter * (room - 7), lambda s: tiling.choice_log_likelihoods([s], [[letter * 6]])) == [7]
+    assert grids(letter * (room - 7), lambda s: tiling.choice_log_likelihoods([s], [["", letter * 7]])) == [5]
+    assert grids(letter * (room + 18), generated(8)) == [1]
+    tiling.check(ask("long", letter * (room + 18), [1], sizes=[(3 * SIDE, 2 * SIDE)]), [letter * 7])
+    with pytest.raises(DataError, match="of 400 tokens"):
+        grids(letter * (room + 40), generated(8))
+    with pytest.raises(DataError, match="of 400 tokens"):
+        tiling.check(ask("long", letter * (room + 25), [1], sizes=[(3 * SIDE, 2 * SIDE)]), [letter * 7])
+    # an answer that may be as long as the window does not cost every picture its tiles
+    assert grids("色は。", generated(4000)) == [7]
 
 
 def test_bad_images_and_prompts_without_room_are_named(engine):

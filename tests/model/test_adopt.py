@@ -236,7 +236,7 @@ def test_it_can_be_given_eyes(kind, tmp_path):
     adopt(tmp_path / "theirs", tmp_path / "ours")
     language = load_directory(tmp_path / "ours")
     processor = Processor(language.processor.tokenizer, VISION, PROJECTOR)
-    model = shake(JvlmModel(language.model, build_tower(VISION), PROJECTOR, processor.image_token)).eval()
+    model = shake(JvlmModel(language.model, build_tower(VISION), PROJECTOR, processor.image_ids)).eval()
     save_model(tmp_path / "jvlm", model, processor)
     back = load_directory(tmp_path / "jvlm")
     assert type(back.model.language) is type(language.model)

@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 import torch
-from tiny import LANGUAGE, PROJECTOR, VISION, make_language, make_model, shake, weights
+from tiny import LANGUAGE, PROJECTOR, TILES, VISION, make_language, make_model, shake, weights
 
 from jvlm.errors import DataError
 from jvlm.files import read_json, sha256_file, write_json
+from jvlm.model.config import TilesConfig
 from jvlm.model.directory import load_directory, load_named_tensors, save_model
 from jvlm.model.processor import Processor
 from jvlm.model.tensors import TensorFolder
@@ -24,7 +25,7 @@ def save(kind, folder, tokenizer):
         save_model(folder, model, Processor(tokenizer))
     elif kind == "jvlm":
         model = make_model(tokenizer)
-        save_model(folder, model, Processor(tokenizer, VISION, PROJECTOR))
+        save_model(folder, model, Processor(tokenizer, VISION, PROJECTOR, TILES))
     else:
         model = shake(build_clip(VISION, tokenizer.vocab_size, 3, 8)).eval()
         save_model(folder, model, Processor(tokenizer, VISION))
@@ -33,13 +34,14 @@ def save(kind, folder, tokenizer):
 
 def outputs(model, kind):
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(12, 600, (2, 24), generator=generator)
+    ids = torch.randint(13, 600, (2, 24), generator=generator)
     pixels = torch.randint(0, 256, (2, 3, 32, 32), generator=generator, dtype=torch.uint8)
     with torch.no_grad():
         if kind.startswith("llama"):
             return [model(ids).logits]
         if kind == "jvlm":
-            ids[:, 2:6] = model.image_token
+            ids[:, 2:6] = model.image_ids.image
+            ids[:, [1, 6, 9]] = torch.tensor(model.image_ids.marks)
             return [model(ids, torch.arange(24).expand(2, 24), [24, 24], pixels), model.language(ids).logits]
         ids[:, -1] = 8
         return [model.encode_image(pixels / 255), model.encode_text(ids)]
@@ -60,6 +62,7 @@ def test_what_is_saved_is_what_is_loaded_whatever_the_folder_is_called(tokenizer
         assert torch.equal(before, after)
     assert loaded.processor.tokenizer.fingerprint == tokenizer.fingerprint
     assert loaded.processor.num_image_tokens == (4 if kind == "jvlm" else 0)
+    assert loaded.processor.tiles == (TILES if kind == "jvlm" else TilesConfig())
     assert not [p for p in misleading.iterdir() if p.suffix not in (".json", ".safetensors", ".model", ".jinja")]
 
 

@@ -30,7 +30,7 @@ def hidden(model, ids):
 
 
 def some_ids(model, rows=2, length=30):
-    return torch.randint(12, model.config.vocab_size, (rows, length), generator=torch.manual_seed(0))
+    return torch.randint(13, model.config.vocab_size, (rows, length), generator=torch.manual_seed(0))
 
 
 def test_experts_start_as_the_other_matrices_do():

@@ -5,7 +5,7 @@ import json
 import pytest
 import sentencepiece
 import torch
-from tiny import corpus_texts, make_language, make_model, shake, tokenizer  # noqa: F401
+from tiny import PROJECTOR, TILES, VISION, corpus_texts, make_language, make_model, shake, tokenizer  # noqa: F401
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -55,7 +55,7 @@ def test_the_model_is_what_it_was_but_for_the_new_rows(tokenizer, extended, tmp_
         save_model(tmp_path / "old", model, Processor(tokenizer))
     else:
         model = shake(make_model(tokenizer))
-        save_model(tmp_path / "old", model, Processor(tokenizer, model.vision_config, model.projector_config))
+        save_model(tmp_path / "old", model, Processor(tokenizer, VISION, PROJECTOR, TILES))
     extend_model(tmp_path / "old", extended, tmp_path / "new")
     loaded = load_directory(tmp_path / "new")
     old, new = (m if kind == "llama" else m.language for m in (model, loaded.model))
@@ -71,6 +71,8 @@ def test_the_model_is_what_it_was_but_for_the_new_rows(tokenizer, extended, tmp_
         assert AutoModelForCausalLM.from_pretrained(tmp_path / "new").config.vocab_size == extended.vocab_size
     else:
         assert loaded.processor.num_image_tokens > 0
+        assert loaded.processor.tiles == TILES
+        assert torch.equal(loaded.model.markers.weight, model.markers.weight)
 
 
 def test_what_cannot_be_extended(tokenizer, extended, tmp_path):  # noqa: F811

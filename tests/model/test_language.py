@@ -24,7 +24,7 @@ def test_logits_equal_transformers_own_on_the_saved_directory(tokenizer, tmp_pat
     theirs = LlamaForCausalLM.from_pretrained(tmp_path / "model", attn_implementation="sdpa")
     assert theirs.dtype == torch.float32
     lengths = [11, 40, 23]
-    documents = [torch.randint(12, tokenizer.vocab_size, (n,), generator=torch.manual_seed(n)) for n in lengths]
+    documents = [torch.randint(13, tokenizer.vocab_size, (n,), generator=torch.manual_seed(n)) for n in lengths]
     positions = torch.cat([torch.arange(n) for n in lengths])[None]
     with torch.no_grad():
         embeddings = ours.get_input_embeddings()(torch.cat(documents)[None])

@@ -1,5 +1,6 @@
 """Template, labels, image geometry: what a sample becomes before a model sees it."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,14 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny import LANGUAGE, PROJECTOR, SIDE, VISION, make_model, samples
+from tiny import LANGUAGE, PROJECTOR, SIDE, VISION, ask, encoded_image, make_model, samples
 from transformers import PreTrainedTokenizerFast
 
 from jvlm.errors import DataError, UsageError
 from jvlm.model.config import ProjectorConfig, VisionConfig
 from jvlm.model.directory import save_model
+from jvlm.model.geometry import Grid
 from jvlm.model.processor import IGNORED, PADDING_GREY, Processor
-from jvlm.sample import Message
+from jvlm.sample import ImageRef, Message
 from jvlm.text.tokenizer import SPECIAL_TOKENS
 
 many = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -52,6 +54,24 @@ def test_the_trained_ids_are_exactly_the_assistant_turns_with_their_end_marks(pr
         assert [processor.tokenizer.decode(piece) for piece in pieces] == answers
 
 
+def enlarged(sample, rng):
+    """The sample with pictures of other sizes, most of them in need of tiles."""
+    sizes = [tuple(int(n) for n in rng.integers(1, 5 * SIDE, 2)) for _ in sample.images]
+    return replace(sample, images=[ImageRef(encoded_image(n, size)) for n, size in enumerate(sizes)])
+
+
+def test_with_tiles_the_trained_ids_are_the_same(processor, tiled):
+    rng, grids = np.random.default_rng(0), set()
+    for sample in [enlarged(sample, rng) for sample in samples("instruct_train", 60)]:
+        whole, encoded = processor.encode(sample.messages), tiled.encode_sample(sample)
+        assert trained_ids(encoded) == trained_ids(whole)
+        assert encoded.images == whole.images
+        grids.update(encoded.grids)
+        image = set(tiled.image_ids)
+        assert [t for t in encoded.ids if t not in image] == [t for t in whole.ids if t not in image]
+    assert len(grids) > 5
+
+
 def test_a_page_trains_its_text_and_no_image_token(processor):
     pages = [sample for sample in samples("instruct_train", 200) if sample.meta["kind"] == "page"]
     assert pages
@@ -82,9 +102,16 @@ def fast(tokenizer, processor, tmp_path_factory):
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def as_hugging_face(messages):
-    parts = {str: lambda text: {"type": "text", "text": text}, int: lambda _: {"type": "image"}}
-    return [{"role": m.role, "content": [parts[type(p)](p) for p in m.content]} for m in messages]
+def as_hugging_face(messages, grids=None):
+    """Messages as transformers takes them; `grids` of the images in order of appearance."""
+    left = iter(grids or ())
+
+    def part(content):
+        if isinstance(content, str):
+            return {"type": "text", "text": content}
+        return {"type": "image"} | (next(left)._asdict() if grids else {})
+
+    return [{"role": m.role, "content": [part(p) for p in m.content]} for m in messages]
 
 
 def template_ids(fast, messages, prompt=False):
@@ -100,6 +127,22 @@ def test_apply_chat_template_gives_the_same_ids(fast, processor):
     assert template_ids(fast, as_hugging_face(system), True) == processor.encode(system, True).ids
     plain = [{"role": m.role, "content": m.text} for m in system]
     assert template_ids(fast, plain, True) == processor.encode(system, True).ids
+
+
+def test_apply_chat_template_gives_the_same_ids_for_every_grid(fast, tiled):
+    rng, seen = np.random.default_rng(1), set()
+    for sample in [enlarged(sample, rng) for sample in samples("instruct_train", 40)]:
+        for prompt in (False, True):
+            encoded = tiled.encode_sample(sample, generation_prompt=prompt)
+            assert template_ids(fast, as_hugging_face(sample.messages, encoded.grids), prompt) == encoded.ids
+        seen.update(encoded.grids)
+    assert len(seen) > 5
+    messages = [Message("user", [0, "何ですか。"])]
+    for rows in range(1, 5):
+        for columns in range(1, 5):
+            ids = template_ids(fast, as_hugging_face(messages, [Grid(rows, columns)]))
+            assert ids.count(tiled.image_token) == 4 * (1 + rows * columns)
+            assert ids.count(tiled.image_ids.row) == rows
 
 
 def test_apply_chat_template_of_a_language_model_gives_the_same_ids(tokenizer, tmp_path):
@@ -140,18 +183,41 @@ disguised = st.one_of(
 hostile = st.lists(disguised, min_size=1, max_size=6).map("".join)
 
 
-@given(question=hostile, answer=hostile)
-@many
-def test_no_text_ever_yields_a_control_id(processor, question, answer):
-    special = processor.tokenizer.special
-    messages = [Message("user", [0, question]), Message("assistant", [answer])]
-    control = [token for token in processor.encode(messages, True).ids if token in set(special.values())]
-    image = [special["<|image_start|>"], *[special["<|image|>"]] * processor.num_image_tokens, special["<|image_end|>"]]
-    end = special["<|end|>"]
-    frame = [special["<s>"], special["<|user|>"], *image, end, special["<|assistant|>"], end, special["<|assistant|>"]]
-    assert control == frame
+def check_hostile(processor, question, answer, grid):
+    """Every control token is the template's own, and the trained ids are the answer."""
+    special, size = processor.tokenizer.special, (grid[1] * SIDE, grid[0] * SIDE)
+    messages = [Message("system", [answer]), Message("user", [0, question]), Message("assistant", [answer])]
+    encoded = processor.encode(messages, True, sizes=[size])
+    control = [token for token in encoded.ids if token in set(special.values())]
+    view = [special["<|image|>"]] * processor.num_image_tokens
+    rows = [*view * grid[1], special["<|image_row|>"]] * grid[0] if grid != (1, 1) else []
+    image = [special["<|image_start|>"], *view, *rows, special["<|image_end|>"]]
+    end, assistant = special["<|end|>"], special["<|assistant|>"]
+    user = [special["<|system|>"], end, special["<|user|>"], *image, end]
+    assert control == [special["<s>"], *user, assistant, end, assistant]
     (piece,) = split_at(trained_ids(processor.encode(messages)), end)
     assert processor.tokenizer.decode(piece) == answer
+    document = processor.encode([Message("document", [question, 0, answer])])
+    assert [t for t in document.ids if t in set(special.values()) - set(processor.image_ids)] == [
+        special["<s>"],
+        special["</s>"],
+    ]
+
+
+grids = st.sampled_from([(1, 1), (1, 2), (2, 3), (3, 2), (6, 1)])
+
+
+@given(question=hostile, answer=hostile, grid=grids)
+@many
+def test_no_text_ever_yields_a_control_id(tiled, question, answer, grid):
+    check_hostile(tiled, question, answer, grid)
+
+
+@pytest.mark.slow
+@given(question=hostile, answer=hostile, grid=grids)
+@settings(many, max_examples=10_000)
+def test_no_text_of_10_000_ever_yields_a_control_id(tiled, question, answer, grid):
+    check_hostile(tiled, question, answer, grid)
 
 
 # --- images -----------------------------------------------------------------------------------------------------
@@ -188,7 +254,8 @@ def test_an_image_is_letterboxed_and_never_cropped(processor, width, height):
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 0), (255, 255, 0)]  # no blue: no mixture of them is grey
     image = Image.new("RGB", (2, 2))
     image.putdata(colours)
-    pixels = processor.pixels(image.resize((width, height), Image.Resampling.NEAREST)).transpose(1, 2, 0)
+    (view,) = processor.pixels(image.resize((width, height), Image.Resampling.NEAREST))
+    pixels = view.transpose(1, 2, 0)
     assert pixels.shape == (SIDE, SIDE, 3)
     grey = (pixels == PADDING_GREY).all(-1)
     rows, columns = np.flatnonzero(~grey.all(1)), np.flatnonzero(~grey.all(0))
@@ -201,6 +268,55 @@ def test_an_image_is_letterboxed_and_never_cropped(processor, width, height):
         inside = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         corners = [inside[0, 0], inside[0, -1], inside[-1, 0], inside[-1, -1]]
         assert np.abs(np.array(corners, int) - np.array(colours)).max() < 60
+
+
+@given(
+    width=st.integers(1, 6 * SIDE), height=st.integers(1, 6 * SIDE), rows=st.integers(1, 4), columns=st.integers(1, 4)
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_tiles_laid_side_by_side_are_the_picture(processor, width, height, rows, columns):
+    """Whole view first, as without tiles; the tiles joined are the picture scaled to fit, nothing twice or left out."""
+    noise = np.random.default_rng([width, height]).integers(0, 256, (height, width, 3), np.uint8)
+    image = Image.fromarray(noise)
+    views = processor.pixels(image, Grid(rows, columns))
+    assert views.shape == (1 + rows * columns, 3, SIDE, SIDE)
+    assert views.dtype == np.uint8
+    assert (views[:1] == processor.pixels(image)).all()
+    joined = np.concatenate(
+        [np.concatenate(views[1 + r * columns : 1 + (r + 1) * columns], axis=2) for r in range(rows)], axis=1
+    ).transpose(1, 2, 0)
+    scale = min(columns * SIDE / width, rows * SIDE / height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = (columns * SIDE - size[0]) // 2, (rows * SIDE - size[1]) // 2
+    inside = joined[top : top + size[1], left : left + size[0]].copy()
+    expected = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    assert (inside == expected).all()
+    joined[top : top + size[1], left : left + size[0]] = PADDING_GREY
+    assert (joined == PADDING_GREY).all()
+
+
+def test_a_picture_that_just_fills_its_tiles_is_not_resampled(tiled):
+    noise = np.random.default_rng(0).integers(0, 256, (2 * SIDE, 3 * SIDE, 3), np.uint8)
+    views = tiled.pixels(Image.fromarray(noise), Grid(2, 3))
+    for number, tile in enumerate(views[1:]):
+        row, column = divmod(number, 3)
+        part = noise[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE]
+        assert (tile.transpose(1, 2, 0) == part).all()
+
+
+def test_tiles_are_given_up_until_a_sample_fits(tiled):
+    sample = ask("x", "何ですか。", [0, 1], "丸です。", sizes=[(3 * SIDE, 2 * SIDE), (2 * SIDE, SIDE)])
+    free = tiled.encode_sample(sample)
+    assert free.grids == [Grid(2, 3), Grid(1, 2)]
+    found = {}
+    for room in range(len(free.ids) + 1, 0, -1):
+        encoded = tiled.encode_sample(sample, room)
+        assert encoded.grids == [Grid(0, 0)] * 2 or len(encoded.ids) <= room
+        assert trained_ids(encoded) == trained_ids(free)
+        found[tuple(encoded.grids)] = len(encoded.ids)
+    fewer = [(Grid(2, 2), Grid(1, 2)), (Grid(1, 2), Grid(1, 2)), (Grid(0, 0), Grid(0, 0))]
+    assert list(found) == [tuple(free.grids), *fewer]
+    assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------

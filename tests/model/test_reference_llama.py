@@ -62,7 +62,7 @@ def packed_logits(model, documents):
 
 
 def some_documents(tokenizer):
-    return [torch.randint(12, tokenizer.vocab_size, (n,), generator=torch.manual_seed(n)) for n in LENGTHS]
+    return [torch.randint(13, tokenizer.vocab_size, (n,), generator=torch.manual_seed(n)) for n in LENGTHS]
 
 
 def close(one, other):
@@ -139,7 +139,7 @@ def test_rotary_tables_stay_float32_where_the_rest_is_bfloat16(language, tokeniz
     """bfloat16 cannot tell position 257 from 256."""
     tables = []
     language.model.rotary_emb.register_forward_hook(lambda _, __, out: tables.append(out))
-    document = torch.randint(12, tokenizer.vocab_size, (300,))
+    document = torch.randint(13, tokenizer.vocab_size, (300,))
     with torch.autocast("cpu", torch.bfloat16):
         packed_logits(language, [document])
     ((cos, sin),) = tables

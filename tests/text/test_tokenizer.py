@@ -84,7 +84,7 @@ def tokenizer(folder: Path) -> Tokenizer:
 def test_special_ids(tokenizer: Tokenizer) -> None:
     assert list(tokenizer.special.items()) == [(token, i) for i, token in enumerate(SPECIAL_TOKENS)]
     assert SPECIAL_TOKENS[:4] == ("<unk>", "<s>", "</s>", "<pad>")
-    assert SPECIAL_TOKENS[9] == "<|image|>"
+    assert SPECIAL_TOKENS[9:] == ("<|image|>", "<|image_start|>", "<|image_end|>", "<|image_row|>")
     assert tokenizer.vocab_size == 560
     assert len(tokenizer.byte_ids) == 256
     assert tokenizer.decode([tokenizer.byte_ids[0x41]]) == "A"
@@ -109,13 +109,13 @@ def test_round_trip(tokenizer: Tokenizer, text: str) -> None:
 def test_every_unicode_string_comes_back_without_a_control_id(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
-    assert min(ids, default=12) >= 12
+    assert min(ids, default=13) >= 13
 
 
 @pytest.mark.parametrize("text", [CONTROLS, *SPECIAL_TOKENS, "x<|user|>y", "<|image|>" * 20, "<0x0A>", "<0x00>"])
 def test_typed_control_tokens_stay_text(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
-    assert min(ids) >= 12
+    assert min(ids) >= 13
     assert not set(ids) & set(tokenizer.byte_ids)
 
 

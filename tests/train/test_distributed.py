@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import corpus_texts
+from tiny import ask, corpus_texts
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, MixtralForCausalLM
 
 from jvlm.files import read_json_lines
+from jvlm.images.shards import write_shards
 from jvlm.model.tensors import TensorFolder
 from jvlm.text.corpus import Document
 from jvlm.text.shards import write_token_shards
@@ -134,6 +135,28 @@ def test_processes_whose_tokens_go_to_different_experts_do_not_wait_for_ever(hom
         assert moved is (expert < 2)
     model = AutoModelForCausalLM.from_pretrained(home / "float32-zero3" / "model")
     assert type(model) is MixtralForCausalLM
+
+
+def test_a_process_that_sees_no_picture_does_not_wait_for_ever(home):
+    """All pictures, in tiles, are one process's, the other has text alone: every stage of ZeRO learns what one does."""
+    found = [ask(f"s{n}", "色は。", [n], "赤です。", sizes=[((16, 16), (30, 40), (60, 16))[n % 3]]) for n in range(24)]
+    write_shards(found, home / "data" / "pictures")
+    job = {"images": str(home / "data" / "pictures"), "settings": {"steps": 6, "checkpoint_every": 6}}
+    launch(home, 1, [job | {"engine": {}, "folder": str(home / "seen-alone")}])
+    launch(home, 2, [job | {"engine": e, "folder": str(home / f"seen-{name}")} for name, e in ENGINES.items()])
+    expected, weights = losses(home / "seen-alone"), TensorFolder(home / "seen-alone" / "model", "model")
+    assert expected[6] < expected[1] - 0.2
+    for name in ENGINES:
+        assert losses(home / f"seen-{name}") == pytest.approx(expected, rel=1e-5), name
+        final = TensorFolder(home / f"seen-{name}" / "model", "model")
+        assert final.keys() == weights.keys()
+        for key in weights:
+            if key != "tower.visual.proj":  # CLIP's joint space: no patch goes through it, and ZeRO decays it
+                torch.testing.assert_close(final[key], weights[key], atol=2e-4, rtol=1e-3, msg=f"{name} {key}")
+    begun = TensorFolder(home / "seen-zero3" / "model", "model")
+    marks = begun["markers.weight"]
+    table = begun["language.model.embed_tokens.weight"][[10, 11, 12]]
+    assert (marks != table).any(1).all()  # all three have learned by themselves
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=str)

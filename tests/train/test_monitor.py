@@ -74,7 +74,7 @@ def test_the_loss_of_each_source_is_the_mean_over_its_tokens(objective, tmp_path
     expected = by_hand(one, 0)
     last = train(one, config(steps=1), tmp_path, quiet, quiet)
     assert last["loss_by_source"] == pytest.approx(expected, rel=1e-5)
-    assert abs(expected["wiki"] - expected["web"]) > 1e-3
+    assert abs(expected["wiki"] - expected["web"]) > 2e-4
 
 
 def test_an_interval_adds_its_steps_up_and_tokens_are_counted_from_the_start(objective, tmp_path):

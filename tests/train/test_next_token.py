@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import LANGUAGE, SEED, make_language, make_model, weights
+from tiny import LANGUAGE, SEED, SIDE, ask, make_language, make_model, weights
 
 from jvlm.errors import UsageError
+from jvlm.images.shards import ShardReader, write_shards
 from jvlm.model.config import LanguageConfig
 from jvlm.model.directory import load_directory, write_model_files
 from jvlm.model.experts import router_scores
@@ -41,7 +42,9 @@ def test_train_only_freezes_exactly_the_rest(processor, model, instruct_shards, 
     train(one, loop(2, learning_rate=1e-2, eps=1e-12), tmp_path, quiet, lambda _: None)
     moved = {name for name, value in weights(model).items() if not torch.equal(value, before[name])}
     unused = {"tower.visual.proj"}  # CLIP's joint space: no patch feature goes through it
-    assert moved == {name for name in before if name.split(".")[0] in parts} - unused
+    part = {"markers": "projector"}
+    of_part = {name: name.split(".")[0] for name in before}
+    assert moved == {name for name, own in of_part.items() if part.get(own, own) in parts} - unused
 
 
 def test_train_only_can_be_undone_and_knows_its_parts(model):
@@ -190,7 +193,7 @@ def test_balance_brings_a_collapsed_router_back(tokenizer, text_shards, tmp_path
     (batch,) = one.micro_batches(0)
     assert busiest(model, batch) > 0.95
     train(one, loop(60, learning_rate=3e-3), tmp_path, quiet, lambda _: None)
-    assert (busiest(model, batch) < 0.7) is bool(balance)
+    assert (busiest(model, batch) < 0.85) is bool(balance)
     assert LanguageConfig(num_experts=4).balance == 0.01
 
 
@@ -224,11 +227,25 @@ def test_stacked_experts_and_routers_are_decayed_by_adamw(tokenizer):
 def test_the_largest_batch_has_the_most_pictures_of_the_first_epoch(tokenizer, processor, instruct_shards):
     rows = PackedRows(ImageSamples(instruct_shards, processor), 400, SEED, processor.pad)
     one = NextToken(make_model(tokenizer), rows, PackingConfig(row_length=400, rows=2, accumulation=2))
-    steps = len(rows.pictures()) // 2
+    steps = len(rows.views()) // 2
     counts = [[0 if b.pixels is None else len(b.pixels) for b in one.micro_batches(step)] for step in range(steps)]
-    assert rows.pictures().tolist()[: 2 * steps] == [n for step in counts for n in step]
+    assert rows.views().tolist()[: 2 * steps] == [n for step in counts for n in step]
     assert len({sum(step) for step in counts}) > 1
     assert len(one.largest_batch().pixels) == max(max(step) for step in counts if sum(step) == max(map(sum, counts)))
+
+
+def test_the_largest_batch_is_counted_in_views(tokenizer, tiled, tmp_path):
+    """Many small pictures are less to look at than one large one."""
+    few = [ask(f"few{n}", "何ですか。", [n, n, n], "丸です。" * 12) for n in range(5)]
+    many = ask("many", "何ですか。", [1], "丸です。" * 12, sizes=[(3 * SIDE, 2 * SIDE)])
+    write_shards([*few, many], tmp_path / "shards")
+    data = ImageSamples(ShardReader(tmp_path / "shards"), tiled)
+    row_length = int(data.lengths.max())
+    assert data.lengths.min() > row_length / 2
+    rows = PackedRows(data, row_length, SEED, tiled.pad)
+    one = NextToken(make_model(tokenizer), rows, PackingConfig(row_length=row_length, rows=1))
+    assert sorted(rows.views().tolist()) == [3] * 5 + [7]
+    assert one.largest_batch().sample_ids == ["many"]
 
 
 def test_of_text_any_batch_is_the_largest(tokenizer, processor, text_shards):

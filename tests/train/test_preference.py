@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import SEED, ask, make_model, samples
+from tiny import PROJECTOR, SEED, SIDE, VISION, ask, make_model, samples
 
 from jvlm.errors import DataError
 from jvlm.images.shards import ShardReader, write_shards
 from jvlm.infer.generate import VisionLanguageModel
+from jvlm.model.config import TilesConfig
+from jvlm.model.processor import Processor
 from jvlm.sample import Message
 from jvlm.train.config import LoopConfig, OptimizerConfig
 from jvlm.train.loop import train
@@ -69,6 +71,38 @@ def test_answers_score_as_inference_scores_them(processor, model, pair_shards):
     torch.testing.assert_close(sums, torch.tensor(expected).flatten(), atol=1e-3, rtol=1e-5)
     lengths = [len(processor.tokenizer.encode(text)) + 1 for pair in choices for text in pair]
     assert counts.tolist() == lengths
+
+
+def test_with_tiles_answers_score_as_inference_scores_them(tiled, model):
+    items = [
+        replace(ask(f"p{n}", "何ですか。", range(len(sizes)), "丸です。", sizes=sizes), rejected=[turn])
+        for n, (sizes, turn) in enumerate(
+            [
+                ([(3 * SIDE, 2 * SIDE)], Message("assistant", ["黒い十字です。"])),
+                ([(2 * SIDE, SIDE), (SIDE, SIDE), (20, 100)], Message("assistant", [""])),
+                ([], Message("assistant", ["四角"])),
+            ]
+        )
+    ]
+    batch = pair_batch(items, tiled)
+    assert len(batch.pixels) == 2 * (7 + 3 + 1 + 5)
+    with torch.no_grad():
+        sums, _ = answer_log_probabilities(model, batch)
+    prompts = [replace(s, messages=s.messages[:-1], rejected=None) for s in items]
+    choices = [[s.messages[-1].text, s.rejected[0].text] for s in items]
+    expected = VisionLanguageModel(model, tiled).choice_log_likelihoods(prompts, choices)
+    torch.testing.assert_close(sums, torch.tensor(expected).flatten(), atol=1e-3, rtol=1e-5)
+
+
+def test_a_picture_in_an_answer_must_leave_the_prompt_its_tiles(tokenizer):
+    large = [(3 * SIDE, 2 * SIDE)] * 2
+    sample = ask("shown", "何ですか。", [0, 1], sizes=large)
+    sample.messages[:] = [Message("user", [0, "何ですか。"]), Message("assistant", [1, "これです。"])]
+    sample = replace(sample, rejected=[Message("assistant", ["丸"])])
+    roomy, tight = (Processor(tokenizer, VISION, PROJECTOR, TilesConfig(per_image=6, per_sample=n)) for n in (12, 6))
+    assert len(pair_batch([sample], roomy).pixels) == 3 * 7
+    with pytest.raises(DataError, match=r"shown: an image in the answer takes tiles"):
+        pair_batch([sample], tight)
 
 
 def test_only_the_last_answer_counts(processor, model):

@@ -9,6 +9,7 @@ import torch
 from tiny import SEED, SIDE, ask, corpus_texts, samples
 
 from jvlm.errors import DataError
+from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader, write_shards
 from jvlm.model.processor import IGNORED, PADDING_GREY
 from jvlm.sample import ImageRef
@@ -200,7 +201,7 @@ def test_a_bad_image_keeps_its_place_masked_and_recorded(tmp_path, processor):
     assert list(example.inputs) == list(expected.inputs)
     assert set(example.labels) == {IGNORED}
     assert len(example.pixels) == 2
-    assert all(p.shape == (3, SIDE, SIDE) and (p == PADDING_GREY).all() for p in example.pixels)
+    assert all(p.shape == (1, 3, SIDE, SIDE) and (p == PADDING_GREY).all() for p in example.pixels)
     plans = [PackedRows(reader, 64, SEED, processor.pad) for reader in readers]
     assert [plans[0].row(n) for n in range(6)] == [plans[1].row(n) for n in range(6)]
     theirs, ours = (plan.batch(range(3)) for plan in plans)
@@ -208,6 +209,108 @@ def test_a_bad_image_keeps_its_place_masked_and_recorded(tmp_path, processor):
     assert ours.weight < theirs.weight
     assert not theirs.undecoded
     assert {identity for identity, _ in ours.undecoded} == {"bad"}
+
+
+# --- tiles, and samples longer than a row ------------------------------------------------------------------------
+
+SIZES = [(SIDE, SIDE), (3 * SIDE, 2 * SIDE), (2 * SIDE, SIDE), (20, 6 * SIDE), (200, 150)]
+
+
+@pytest.fixture(scope="module")
+def large_shards(tmp_path_factory):
+    """Twelve samples on one to three pictures of all sizes, and one without."""
+    folder = tmp_path_factory.mktemp("shards") / "large"
+    found = [ask("text", "空は何色ですか。", answer="青です。")]
+    for number in range(12):
+        count = 1 + number % 3
+        sizes = [SIZES[(number + k) % len(SIZES)] for k in range(count)]
+        found.append(ask(f"s{number}", "違いは何ですか。", range(count), "色です。" * number, sizes=sizes))
+    write_shards(found, folder)
+    return ShardReader(folder)
+
+
+def test_lengths_and_views_are_planned_as_they_come(large_shards, tiled, processor):
+    data = ImageSamples(large_shards, tiled)
+    for index in range(len(data.lengths)):
+        example = data.example(index)
+        sample = large_shards.read(index)
+        assert len(example.inputs) == data.lengths[index]
+        assert sum(map(len, example.pixels)) == data.views[index]
+        assert list(example.inputs).count(tiled.image_token) == 4 * data.views[index]
+        grids = tiled.encode_sample(sample).grids
+        assert [len(p) for p in example.pixels] == [grid.views for grid in grids]
+        if example.pixels:
+            assert (example.pixels[-1] == tiled.pixels(load_image(sample.images[-1]), grids[-1])).all()
+    assert (data.views > 1).sum() > 8
+    whole = ImageSamples(large_shards, processor)
+    assert (whole.views <= 3).all()
+    assert whole.fingerprint != data.fingerprint
+    batch = PackedRows(data, 400, SEED, tiled.pad).batch(range(2))
+    assert int((batch.input_ids == tiled.image_token).sum()) == 4 * len(batch.pixels)
+
+
+def longest(data):
+    return int(data.lengths.max())
+
+
+def test_a_sample_longer_than_a_row_is_an_error_with_its_id(large_shards, tiled):
+    free = ImageSamples(large_shards, tiled)
+    (index,) = np.flatnonzero(free.lengths == longest(free))
+    ImageSamples(large_shards, tiled, longest(free))
+    with pytest.raises(DataError, match=r"raise row_length, or set packing\.overlong") as caught:
+        ImageSamples(large_shards, tiled, longest(free) - 1)
+    assert large_shards.ids[index] in str(caught.value)
+    assert f"takes {longest(free)} tokens, a row has {longest(free) - 1}; 1 of 13" in str(caught.value)
+
+
+def test_tiles_are_given_up_where_a_row_is_short(large_shards, tiled, processor):
+    free, whole = ImageSamples(large_shards, tiled), ImageSamples(large_shards, processor)
+    row_length = longest(whole)
+    data = ImageSamples(large_shards, tiled, row_length, "fewer_tiles")
+    assert longest(data) <= row_length < longest(free)
+    assert data.dropped == []
+    assert (whole.views <= data.views).all()
+    assert (data.views <= free.views).all()
+    fewer = np.flatnonzero(data.views < free.views)
+    assert 0 < len(fewer) < len(free.views)
+    assert (free.lengths[fewer] > row_length).all()
+    for index in range(len(data.lengths)):
+        example = data.example(index)
+        assert len(example.inputs) == data.lengths[index]
+        assert sum(map(len, example.pixels)) == data.views[index]
+        trained = [label for label in example.labels if label != IGNORED]
+        assert trained == [label for label in free.example(index).labels if label != IGNORED]
+    assert data.fingerprint not in (free.fingerprint, whole.fingerprint)
+    with pytest.raises(DataError, match="raise row_length"):
+        ImageSamples(large_shards, tiled, row_length - 1, "fewer_tiles")
+
+
+def test_a_sample_that_is_dropped_is_named_and_the_others_stay(large_shards, tiled):
+    free = ImageSamples(large_shards, tiled)
+    row_length = int(np.median(free.lengths))
+    data = ImageSamples(large_shards, tiled, row_length, "drop")
+    kept = np.flatnonzero(free.lengths <= row_length)
+    assert 0 < len(kept) < 13
+    assert data.dropped == [large_shards.ids[i] for i in range(13) if i not in kept]
+    assert data.lengths.tolist() == free.lengths[kept].tolist()
+    assert [data.example(n).id for n in range(len(kept))] == [large_shards.ids[i] for i in kept]
+    rows = PackedRows(data, row_length, SEED, tiled.pad)
+    seen = {identity for n in range(3 * len(kept)) for identity in rows.batch([n]).sample_ids}
+    assert seen == {large_shards.ids[i] for i in kept}
+
+
+def test_a_bad_image_among_tiles_is_one_grey_view(tmp_path, tiled):
+    whole = ask("bad", "違いは何ですか。", [5, 6], "色です。", sizes=[(3 * SIDE, 2 * SIDE), (2 * SIDE, SIDE)])
+    data = whole.images[0].read()
+    broken = replace(whole, images=[ImageRef(data=data[: len(data) // 2]), whole.images[1]])
+    write_shards([broken], tmp_path / "broken")
+    samples = ImageSamples(ShardReader(tmp_path / "broken"), tiled)
+    example = samples.example(0)
+    assert "truncated" in example.error
+    assert [len(p) for p in example.pixels] == [1, 3]
+    assert all((p == PADDING_GREY).all() for p in example.pixels)
+    assert len(example.inputs) == samples.lengths[0]
+    assert set(example.labels) == {IGNORED}
 
 
 def test_no_data_and_a_row_too_short_are_errors(processor, instruct_shards, text_shards):

@@ -100,7 +100,7 @@ class Contrastive:
             except DataError as error:
                 undecoded.append((sample.id, str(error)))  # its place is taken, its caption teaches nothing
         side = self.config.image_size
-        pixels = np.stack(pictures) if pictures else np.zeros((0, 3, side, side), np.uint8)
+        pixels = np.concatenate(pictures) if pictures else np.zeros((0, 3, side, side), np.uint8)
         text = caption_ids(self.processor, [caption_of(s) for s in samples], self.config.text_length)
         return [PairBatch(torch.from_numpy(pixels), text, [sample.id for sample in samples], undecoded)]
 

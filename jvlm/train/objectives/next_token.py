@@ -54,10 +54,10 @@ class NextToken:
         return [self.rows.batch(own[m * each : (m + 1) * each]) for m in range(pieces)]
 
     def largest_batch(self, world: World = ONE_PROCESS) -> PackedBatch:
-        """Rows have one shape; pictures differ, and the step with the most of them in the first epoch is taken."""
-        pictures = self.rows.pictures()
-        steps = len(pictures) // self.packing.rows
-        by_step = pictures[: steps * self.packing.rows].reshape(steps, self.packing.rows).sum(1)
+        """Rows have one shape; what is seen differs, and the step with the most views in the first epoch is taken."""
+        views = self.rows.views()
+        steps = len(views) // self.packing.rows
+        by_step = views[: steps * self.packing.rows].reshape(steps, self.packing.rows).sum(1)
         batches = self.micro_batches(int(by_step.argmax()) if steps else 0, world)
         return max(batches, key=lambda batch: 0 if batch.pixels is None else len(batch.pixels))
 
@@ -96,6 +96,8 @@ def language_model(model: nn.Module) -> LanguageModel:
 def train_only(model: nn.Module, parts: Sequence[str]) -> None:
     """Freeze everything but `parts`: tower, projector, language; a language model alone is all `language`.
 
+    An image's marks go with the projector.
+
     Raises UsageError for an unknown part.
     """
     whole = isinstance(model, JvlmModel)
@@ -104,4 +106,5 @@ def train_only(model: nn.Module, parts: Sequence[str]) -> None:
         if part not in known:
             raise UsageError(f"'{part}' is no part of the model", fix=f"parts: {', '.join(known)}")
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not whole or name.split(".", 1)[0] in parts)
+        part = name.split(".", 1)[0]
+        parameter.requires_grad_(not whole or ("projector" if part == "markers" else part) in parts)

@@ -3,9 +3,11 @@
 The reference model's log-probabilities are computed once, beforehand, and handed in: training holds one model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from jvlm.errors import DataError, UsageError
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.flops import Flops
+from jvlm.model.geometry import Grid
 from jvlm.model.loss import token_log_probabilities
 from jvlm.model.packed import Example, PackedBatch, pack
 from jvlm.model.processor import Processor
@@ -57,17 +60,26 @@ def pair_batch(samples: Sequence[Sample], processor: Processor) -> PackedBatch:
 
     Only the last turn counts as target; what came before is the same for both.
     """
-    examples = []
-    for sample in samples:
-        images = [processor.pixels(load_image(image)) for image in sample.images]
-        prompt = len(processor.encode(sample.messages[:-1], generation_prompt=True).ids)
-        for messages in chosen_and_rejected(sample):
-            encoded = processor.encode(messages)
-            inputs, labels = encoded.shifted(sample.id)
-            labels = [-100] * (prompt - 1) + labels[prompt - 1 :]
-            source = str(sample.meta.get("source", ""))
-            examples.append(Example(sample.id, inputs, labels, [images[i] for i in encoded.images], source))
+    examples = [example for sample in samples for example in _answers(sample, processor)]
     return pack([examples], sum(len(e.inputs) for e in examples), processor.pad)
+
+
+def _answers(sample: Sample, processor: Processor) -> Iterator[Example]:
+    images, sizes = [load_image(image) for image in sample.images], processor.sizes(sample)
+
+    @cache
+    def views(image: int, grid: Grid) -> np.ndarray:
+        return processor.pixels(images[image], grid)
+
+    prompt = processor.encode(sample.messages[:-1], generation_prompt=True, sizes=sizes).ids
+    for messages in chosen_and_rejected(sample):
+        encoded = processor.encode(messages, sizes=sizes)
+        if encoded.ids[: len(prompt)] != prompt:
+            raise DataError("an image in the answer takes tiles from those of the prompt", where=sample.id)
+        inputs, labels = encoded.shifted(sample.id)
+        labels = [-100] * (len(prompt) - 1) + labels[len(prompt) - 1 :]
+        pixels = [views(image, grid) for image, grid in zip(encoded.images, encoded.grids, strict=True)]
+        yield Example(sample.id, inputs, labels, pixels, str(sample.meta.get("source", "")))
 
 
 def answer_log_probabilities(model: nn.Module, batch: PackedBatch) -> tuple[Tensor, Tensor]:

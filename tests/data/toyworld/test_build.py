@@ -28,6 +28,7 @@ TINY = ToyworldConfig(
     attributes_train=6,
     look_ups_train=6,
     instruct_train=6,
+    pages_train=6,
     vqa_val_per_kind=1,
     vqa_test_per_kind=1,
     preference_pool=4,
