@@ -51,8 +51,8 @@ STAGES = (
     "caption",
     "report",
 )
-SHARED_STAGES = ("pretrain", "align", "instruct", "prefer", "medical")
-"""Stages whose training several processes can share. CLIP's negatives are one process's batch."""
+SHARED_STAGES = ("pretrain", "clip", "align", "instruct", "prefer", "medical")
+"""Stages whose training several processes can share."""
 MODEL_STAGES = ("medical", "prefer", "instruct", "align", "pretrain")
 """Stages that leave a model, the last first: that one is published as the run's model."""
 
@@ -71,7 +71,7 @@ class Stages(Config):
     clip: ClipStage | None = None
     """Trains the image tower with CLIP's objective."""
     align: AlignStage | None = None
-    """Trains the projector alone."""
+    """Bridges the tower of `clip`, or a ready one, to the language model."""
     instruct: PhasedStage | None = None
     """Trains on captions until the model sees, then on image conversations; without `align`, on text alone."""
     prefer: PreferStage | None = None
@@ -96,8 +96,8 @@ class Recipe(Config):
     threads: int = Field(2, ge=1)
     """Threads of each process of a stage; results on a CPU are identical only for the same number."""
     processes: int = Field(1, ge=1)
-    """Processes of each training stage but clip, one for each GPU of this machine: torchrun starts them. A run may go
-    on with another number."""
+    """Processes of each training stage, one for each GPU of this machine: torchrun starts them. A run may go on with
+    another number."""
     attention: Literal["auto", "xformers", "sdpa"] = "auto"
     """Attention backend; one that cannot run here is an error."""
     stages: Stages
@@ -140,7 +140,7 @@ def _needs(stages: Stages) -> dict[str, tuple[str, ...]]:
         "tokenizer": ("corpus",),
         "pretrain": ("corpus",) if tokenizer == ("pretrain",) else tokenizer,
         "clip": (*tokenizer, "data"),
-        "align": ("pretrain", "clip"),
+        "align": ("pretrain",) if stages.align and stages.align.tower.start_from else ("pretrain", "clip"),
         "instruct": ("align" if stages.clip or stages.align else "pretrain", *_data_needed(stages.instruct)),
         "prefer": ("instruct", *on_policy),
         "medical": ("instruct", *_data_needed(stages.medical)),
@@ -156,13 +156,14 @@ def _data_needed(stage: PhasedStage | None) -> tuple[str, ...]:
 
 
 def _start_faults(stages: Stages) -> list[str]:
-    if stages.pretrain is None or stages.pretrain.start_from is None:
-        return []
     faults = []
-    if stages.pretrain.language is not None:
-        faults.append("pretrain.start_from brings its shape with it: leave pretrain.language out")
-    if stages.tokenizer is not None:
-        faults.append("pretrain.start_from brings its tokenizer with it: leave the stage 'tokenizer' out")
+    if stages.pretrain is not None and stages.pretrain.start_from is not None:
+        if stages.pretrain.language is not None:
+            faults.append("pretrain.start_from brings its shape with it: leave pretrain.language out")
+        if stages.tokenizer is not None:
+            faults.append("pretrain.start_from brings its tokenizer with it: leave the stage 'tokenizer' out")
+    if stages.align is not None and stages.align.tower.start_from is not None and stages.clip is not None:
+        faults.append("align.tower.start_from is a ready tower: leave the stage 'clip' out")
     return faults
 
 

@@ -5,7 +5,7 @@ import pytest
 from jvlm.assets import asset
 from jvlm.config import load_config
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
-from jvlm.plan import language_parameters, plan, tower_parameters
+from jvlm.plan import language_parameters, plan, projector_parameters, tower_parameters
 from jvlm.recipe import Recipe, load_recipe
 
 
@@ -27,6 +27,8 @@ LANGUAGES = [
 ]
 VISIONS = [
     VisionConfig(),
+    VisionConfig(open_clip="PE-Core-T-16-384", image_size=192),
+    VisionConfig(image_size=32, timm_model="test_efficientnet_gn", layers=5, feature_layers=[2], width=32),
     VisionConfig(image_size=56, patch_size=14, width=64, layers=3, head_width=16, embed_dim=40),
     VisionConfig(image_size=32, patch_size=4, width=32, layers=1, head_width=8, text_width=64, text_layers=3),
 ]
@@ -78,6 +80,27 @@ def test_parameters_of_each_line_are_those_of_the_model_trained(minute):
     assert rows["pretrain"] == count(language)
     assert rows["clip"] == count(build_clip(stages.clip.vision, vocab, 3, 8))
     assert rows["align"] == rows["instruct/3-conversations"] == count(model)
+
+
+def test_a_ready_tower_is_counted_as_it_is(minute, tmp_path):
+    from jvlm.files import write_json
+    from jvlm.model.towers import save_tower
+    from jvlm.model.vision import build_tower
+
+    vision = VisionConfig(image_size=32, patch_size=8, width=32, layers=3, head_width=16, embed_dim=16)
+    save_tower(tmp_path / "tower", build_tower(vision))
+    published = {"embed_dim": 16, "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3}}
+    write_json(tmp_path / "clip" / "open_clip_config.json", {"model_cfg": published})
+    rows = []
+    for folder in ("tower", "clip"):
+        start = f"{{start_from: {tmp_path / folder}, image_size: 64, feature_layers: [0, -1]}}"
+        overrides = ["stages.clip=null", f"stages.align.tower={start}"]
+        rows.append({row.stage: row for row in plan(load_recipe(asset("configs", "minute.yaml"), overrides))})
+    assert "clip" not in rows[0]
+    vision = vision.changed(image_size=64, feature_layers=[0, -1])
+    tower, projector = count(build_tower(vision)), projector_parameters(minute.stages.align.projector, vision, 64)
+    for found in rows:
+        assert found["align"].parameters == found["pretrain"].parameters + tower + projector
 
 
 # of the published models where there is one: all parameters, with both matrices of embeddings where they are two

@@ -19,7 +19,7 @@ LINEAR_GAIN = math.sqrt(3)  # makes good for torch's initial weights, which give
 
 
 class Projector(nn.Module):
-    """``[N, grid², width]`` → ``[N, (grid / shuffle)², hidden_size of the language model]``.
+    """``[N, grid², feature_width]`` → ``[N, (grid / shuffle)², hidden_size of the language model]``.
 
     Every folded channel is standardised over a sample of images (`fit`), not over the channels of one token as a
     layer norm does; a small language model that got layer-normed tokens read no colours (docs/log.md). Shift and
@@ -29,7 +29,7 @@ class Projector(nn.Module):
     def __init__(self, config: ProjectorConfig, vision: VisionConfig, language_size: int) -> None:
         super().__init__()
         self.shuffle, self.grid = config.shuffle, vision.grid
-        folded = vision.width * config.shuffle**2
+        folded = vision.feature_width * config.shuffle**2
         self.mean = nn.Parameter(torch.zeros(folded))
         self.gain = nn.Parameter(torch.ones(folded))
         self.hidden = nn.Linear(folded, 2 * language_size)
