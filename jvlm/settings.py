@@ -210,7 +210,7 @@ class TowerStart(Config):
     """The image tower that is bridged: what stage `clip` trained, or a ready one. A plain text is its `start_from`."""
 
     start_from: str | None = None
-    """A model directory with a tower, or a CLIP of open_clip: its folder, or hf-hub:NAME; None: that of stage `clip`."""
+    """A model directory with a tower, or a model of open_clip: its folder or hf-hub:NAME; else that of stage `clip`."""
     image_size: int | None = Field(None, ge=8)
     """Side of its input, where not the one it was trained at: its position embedding is interpolated."""
     feature_layers: list[int] | None = Field(None, min_length=1)

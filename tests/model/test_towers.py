@@ -72,8 +72,9 @@ def test_a_published_tower_gives_the_features_it_gave(published, tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(tower(pixels()), librarys(published, pixels(), -2), atol=1e-6, rtol=1e-5)
         assert torch.equal(tower.train()(pixels()), tower.eval()(pixels()))  # no patch is dropped
-    names = {name for name, _ in tower.named_parameters()}
-    assert names == {name for name in load_file(published / "open_clip_model.safetensors") if name.startswith("visual.")}
+    kept = {name for name, _ in tower.named_parameters()}
+    whole = load_file(published / "open_clip_model.safetensors").keys()
+    assert kept == {name for name in whole if name.startswith("visual.")}
     assert tower_config(tmp_path / "tower").mean == (0.1, 0.2, 0.3)
     assert read_json(tmp_path / "tower" / "config.json")["model_type"] == "jvlm_tower"
 
@@ -212,7 +213,7 @@ def test_what_holds_no_weights_or_more_than_data_is_refused(tmp_path, content):
 
 def test_the_target_of_a_conversion_is_called_what_it_is(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "x.bin")
-    with pytest.raises(UsageError, match="end its name in .safetensors"):
+    with pytest.raises(UsageError, match="end its name in"):
         convert_pickled(tmp_path / "x.bin", tmp_path / "y.bin")
 
 

@@ -56,7 +56,8 @@ def test_the_loss_is_info_nce_in_both_directions(objective, tokenizer):
 @pytest.mark.parametrize("sigmoid", [False, True])
 @pytest.mark.parametrize("accumulation", [1, 2, 3, 7])
 def test_loss_and_gradients_of_a_batch_are_open_clips_in_any_number_of_pieces(objective, sigmoid, accumulation):
-    one, other = objective(batch_size=7, sigmoid=sigmoid, accumulation=accumulation), objective(batch_size=7, sigmoid=sigmoid)
+    one = objective(batch_size=7, sigmoid=sigmoid, accumulation=accumulation)
+    other = objective(batch_size=7, sigmoid=sigmoid)
     (batch,) = one.micro_batches(0)
     ours = one.loss_sum(batch) / batch.weight
     ours.backward()
@@ -212,7 +213,7 @@ def test_a_bad_image_teaches_nothing(objective, tmp_path):
 
 def test_without_a_single_image_a_grey_one_is_encoded_and_counts_nothing(objective, tmp_path):
     samples = [ask(f"s{n}", "説明してください。", [n], "赤い丸です。") for n in range(4)]
-    bad = [replace(sample, images=[ImageRef(data=b"no image")]) for sample in samples]
+    bad = [replace(sample, images=[ImageRef(data=sample.images[0].read()[:200])]) for sample in samples]
     write_shards(bad, tmp_path / "shards")
     one = objective(ShardReader(tmp_path / "shards"))
     (batch,) = one.micro_batches(0)
