@@ -16,8 +16,8 @@ Channels = tuple[float, float, float]
 
 OPENAI: tuple[Channels, Channels] = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 """Mean and deviation of pixels that open_clip takes unless a model says otherwise."""
-SIGLIP: tuple[Channels, Channels] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""Those of all SigLIP models; their descriptions leave them to the weights."""
+HALVES: tuple[Channels, Channels] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""Those of SigLIP and of PE; their descriptions leave them to the weights."""
 
 # (width, blocks) of the ViTs that are only named in a description: timm has their shape
 _TIMM_VITS = {
@@ -88,7 +88,9 @@ def fixed_shape(description: dict[str, Any]) -> dict[str, int]:
 def default_input(description: dict[str, Any]) -> dict[str, Any]:
     """Image size, mean and std that go with a description; weights may have others. Raises ValueError if not square."""
     vision = description["vision_cfg"]
-    mean, std = SIGLIP if "_siglip_" in vision.get("timm_model_name", "") else OPENAI
+    parts = _TIMM_NAME.fullmatch(vision.get("timm_model_name", ""))
+    halves = parts is not None and (parts["kind"] == "_siglip" or parts["family"].startswith("vit_pe_core_"))
+    mean, std = HALVES if halves else OPENAI
     return {"image_size": side(vision.get("image_size", 224)), "mean": mean, "std": std}
 
 

@@ -94,7 +94,7 @@ class VisionConfig(Config):
             return values
         if values.get("timm_model") is not None:
             raise ValueError("open_clip and timm_model both name the tower: leave one out")
-        description = description or architecture(name)
+        description = description or architecture(str(name))
         fixed = fixed_shape(description)
         if wrong := [field for field, value in fixed.items() if values.get(field, value) != value]:
             shape = ", ".join(f"{field} {fixed[field]}" for field in wrong)

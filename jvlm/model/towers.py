@@ -43,7 +43,7 @@ def load_tower(folder: Path, **changes: Any) -> VisionTower:
         names = [name for name in stored if name.startswith(f"{before}visual.")]
         tensors = {name.removeprefix(before): stored[name] for name in names}
         return filled_tower(config.changed(**changes), tensors, folder)
-    except (SafetensorError, TypeError) as error:
+    except SafetensorError as error:
         raise DataError(f"cannot be loaded: {error}", where=folder) from None
 
 
@@ -60,7 +60,10 @@ def filled_tower(config: VisionConfig, tensors: Mapping[str, Tensor], where: obj
 
     Raises DataError when they do not fit.
     """
-    tower = build_tower(config)
+    try:
+        tower = build_tower(config)
+    except TypeError as error:  # a description in the words of another version
+        raise DataError(f"the open_clip that is installed cannot build it: {error}", where=where) from None
     derived = {name for name, _ in tower.named_buffers()} - tower.state_dict().keys()  # older checkpoints hold them
     weights = {name: tensor.float() for name, tensor in tensors.items() if name not in derived}
     load_named_tensors(tower, fit_positions(weights, tower, where), where)

@@ -14,19 +14,11 @@ from jvlm.model.config import VisionConfig
 from jvlm.model.vision import build_tower
 
 FAMILIES = [
-    "EVA01-g-14",
-    "EVA02-E-14",
     "EVA02-L-14-336",
-    "MobileCLIP2-L-14",
-    "PE-Core-bigG-14-448",
     "PE-Core-T-16-384",
     "ViT-B-32-SigLIP2-256",
     "ViT-H-14-CLIPA-336",
-    "ViT-L-16-SigLIP-384",
     "ViT-SO400M-14-SigLIP2-378",
-    "ViT-bigG-14",
-    "ViT-gopt-16-SigLIP2-256",
-    "xlm-roberta-base-ViT-B-32",
 ]
 
 
@@ -67,17 +59,16 @@ def test_every_name_is_enough():
 
 
 def test_pixels_are_normalised_as_the_published_weights_want_it():
-    compared = 0
+    others, compared = set(), 0
     for name in known():
-        ours = VisionConfig(open_clip=name, feature_norm=False)
-        for tag in open_clip.list_pretrained_tags_by_model(name):
-            published = open_clip.get_pretrained_cfg(name, tag)
-            if "CLIPA" in name or name.startswith(("PE-Core", "MobileCLIP")):
-                continue  # weights of one maker with an input of their own, which their folder says
-            assert ours.mean == tuple(published["mean"]), (name, tag)
-            assert ours.std == tuple(published["std"]), (name, tag)
-            compared += 1
+        config = VisionConfig(open_clip=name, feature_norm=False)
+        tags = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
+        inputs = {(tuple(tag["mean"]), tuple(tag["std"])) for tag in tags}
+        compared += len(tags)
+        if inputs and (config.mean, config.std) not in inputs:
+            others.add(name)
     assert compared > 90
+    assert all("CLIPA" in name for name in others), others  # trained on ImageNet's, which their folders say
 
 
 def test_a_recipe_needs_one_line_and_reads_it_without_torch():

@@ -71,7 +71,7 @@ def test_a_published_tower_gives_the_features_it_gave(published, tmp_path):
     tower = load_tower(tmp_path / "tower", feature_layers=[-2])
     with torch.no_grad():
         torch.testing.assert_close(tower(pixels()), librarys(published, pixels(), -2), atol=1e-6, rtol=1e-5)
-        assert torch.equal(tower.train()(pixels()), tower.eval()(pixels()))  # no patch is dropped
+        torch.testing.assert_close(tower.train()(pixels()), tower.eval()(pixels()))  # no patch is dropped
     kept = {name for name, _ in tower.named_parameters()}
     whole = load_file(published / "open_clip_model.safetensors").keys()
     assert kept == {name for name in whole if name.startswith("visual.")}
@@ -90,7 +90,6 @@ def test_half_precision_becomes_float32(published, tmp_path):
 
 
 def test_a_name_of_the_hub_is_a_folder_of_its_files(published, tmp_path, monkeypatch):
-    import httpx
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
     asked = []
@@ -98,7 +97,7 @@ def test_a_name_of_the_hub_is_a_folder_of_its_files(published, tmp_path, monkeyp
     def download(name, file):
         asked.append((name, file))
         if not (published / file).is_file():
-            raise RemoteEntryNotFoundError("no", response=httpx.Response(404, request=httpx.Request("GET", "http://x")))
+            raise RemoteEntryNotFoundError.__new__(RemoteEntryNotFoundError)  # it is made from an answer
         return str(published / file)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)

@@ -126,12 +126,13 @@ class Contrastive:
         with torch.autocast(images.device.type, enabled=False):  # cosines times a hundred: bfloat16 is too coarse
             own = [features.float()[: batch.weight] for features in (images, texts)]
             (all_images, all_texts), begin = gather_rows(*own)
-            if not batch.weight:
-                return 0 * (images.sum() + texts.sum() + all_images.sum() + all_texts.sum())
-            mine, scale = slice(begin, begin + batch.weight), clip.logit_scale.exp()
-            if clip.logit_bias is None:
+            mine, scale, bias = slice(begin, begin + batch.weight), clip.logit_scale.exp(), clip.logit_bias
+            if not batch.weight:  # what the others use, sharded weights or collectives, is used here as well
+                used = [images, texts, all_images, all_texts, scale, *([] if bias is None else [bias])]
+                return 0 * torch.stack([part.sum() for part in used]).sum()
+            if bias is None:
                 return softmax_loss(all_images, all_texts, mine, scale)
-            return sigmoid_loss(all_images, all_texts, mine, scale, clip.logit_bias)
+            return sigmoid_loss(all_images, all_texts, mine, scale, bias)
 
     def _encoded(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
         """Features ``[N, embed_dim]`` of inputs ``[N, …]``."""
