@@ -89,7 +89,8 @@ def test_a_ready_tower_is_counted_as_it_is(minute, tmp_path):
 
     vision = VisionConfig(image_size=32, patch_size=8, width=32, layers=3, head_width=16, embed_dim=16)
     save_tower(tmp_path / "tower", build_tower(vision))
-    published = {"embed_dim": 16, "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3}}
+    shape = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 16}
+    published = {"embed_dim": 16, "vision_cfg": shape}
     write_json(tmp_path / "clip" / "open_clip_config.json", {"model_cfg": published})
     rows = []
     for folder in ("tower", "clip"):
