@@ -151,13 +151,31 @@ def export(
 
 @app.command(name="import")
 def adopt(
-    folder: Annotated[Path, typer.Argument(help="A Hugging Face folder of a Llama, Mistral, Mixtral or Qwen 2 or 3.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A Hugging Face folder of a Llama, Mistral, Mixtral or Qwen 2 or 3, or a CLIP of "
+            "open_clip: its folder, or hf-hub:NAME."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The model directory to write.")],
 ) -> None:
-    """Make a model directory of another program's language model, to train on from."""
+    """Make a model directory of another program's language model, to train on from, or of a CLIP's image tower."""
     from jvlm.model.adopt import adopt as bring_in
+    from jvlm.model.adopt_tower import adopt_tower, is_open_clip
 
-    print(f"{out}: {bring_in(folder, out)}")
+    print(f"{out}: {adopt_tower(source, out) if is_open_clip(source) else bring_in(Path(source), out)}")
+
+
+@app.command(name="convert-weights")
+def convert_weights(
+    file: Annotated[Path, typer.Argument(help="A pickled checkpoint: .bin, .pt or .pth.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+) -> None:
+    """Rewrite pickled weights, which are read nowhere else, as safetensors. Code in them is refused, not run."""
+    from jvlm.model.pickled import convert_pickled
+
+    print(f"{out}: {convert_pickled(file, out)} tensors")
 
 
 @app.command()

@@ -10,7 +10,7 @@ from pathlib import Path
 from jvlm.files import read_json
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig, num_image_tokens
 from jvlm.recipe import Recipe
-from jvlm.settings import PhasedStage
+from jvlm.settings import ClipStage, PhasedStage, TowerStart
 from jvlm.train.config import LoopConfig, PackingConfig
 
 BYTES_PER_PARAMETER = 16
@@ -38,11 +38,14 @@ def language_parameters(config: LanguageConfig, vocab_size: int) -> int:
 
 
 def tower_parameters(config: VisionConfig) -> int:
-    """Parameters of the image tower, joint-space head included; a timm trunk is built to be counted."""
-    if config.timm_model:
-        from jvlm.model.vision import build_tower  # torch, which the other plans do without
+    """Parameters of the image tower, joint-space head included; one of open_clip's or timm's is built to be counted."""
+    if config.timm_model or config.open_clip_cfg:
+        import torch  # which the other plans do without
 
-        return sum(parameter.numel() for parameter in build_tower(config).parameters())
+        from jvlm.model.vision import build_tower
+
+        with torch.device("meta"):  # without its weights
+            return sum(parameter.numel() for parameter in build_tower(config).parameters())
     d = config.width
     embeddings = 3 * config.patch_size**2 * d + d + (config.grid**2 + 1) * d
     return config.layers * _block(d) + embeddings + 4 * d + d * config.embed_dim
@@ -84,9 +87,10 @@ def plan(recipe: Recipe) -> list[StagePlan]:
         vision, text = stages.clip.vision, text_tower_parameters(stages.clip.vision, vocab)
         tokens = stages.clip.loop.steps * stages.clip.batch_size * (vision.grid**2 + vision.text_length)
         out.append(_stage("clip", tower_parameters(vision) + text, tokens))
-        if stages.align:
-            whole += tower_parameters(vision) + projector_parameters(stages.align.projector, vision, width)
-            out.append(_packed("align", whole, stages.align.loop, stages.align.packing))
+    if stages.align:
+        vision = _tower_of(stages.align.tower, stages.clip)
+        whole += tower_parameters(vision) + projector_parameters(stages.align.projector, vision, width)
+        out.append(_packed("align", whole, stages.align.loop, stages.align.packing))
     if stages.pretrain_vl:
         out.append(_packed("pretrain_vl", whole, stages.pretrain_vl.loop, stages.pretrain_vl.packing))
     out += _phases("instruct", stages.instruct, whole)
@@ -95,6 +99,19 @@ def plan(recipe: Recipe) -> list[StagePlan]:
         out.append(_stage("prefer", whole, stages.prefer.loop.steps * stages.prefer.pairs * 2 * length))
     out += _phases("medical", stages.medical, whole)
     return out
+
+
+def _tower_of(start: TowerStart, clip: ClipStage | None) -> VisionConfig:
+    """Shape of the tower that is bridged."""
+    if start.start_from is None:
+        assert clip is not None  # or the recipe had been refused
+        return clip.vision.changed(**start.changes)
+    from jvlm.model.adopt_tower import adopted_config, is_open_clip  # torch, which plans of new towers do without
+    from jvlm.model.towers import tower_config
+
+    source = start.start_from
+    ready = adopted_config(source) if is_open_clip(source) else tower_config(Path(source))
+    return ready.changed(**start.changes)
 
 
 def _of_directory(folder: Path) -> tuple[int, int, int, int]:

@@ -54,8 +54,8 @@ STAGES = (
     "caption",
     "report",
 )
-SHARED_STAGES = ("pretrain", "align", "pretrain_vl", "instruct", "prefer", "medical")
-"""Stages whose training several processes can share. CLIP's negatives are one process's batch."""
+SHARED_STAGES = ("pretrain", "clip", "align", "pretrain_vl", "instruct", "prefer", "medical")
+"""Stages whose training several processes can share."""
 MODEL_STAGES = ("medical", "prefer", "instruct", "pretrain_vl", "align", "pretrain")
 """Stages that leave a model, the last first: that one is published as the run's model."""
 
@@ -74,7 +74,7 @@ class Stages(Config):
     clip: ClipStage | None = None
     """Trains the image tower with CLIP's objective."""
     align: AlignStage | None = None
-    """Trains the projector alone."""
+    """Bridges the tower of `clip`, or a ready one, to the language model."""
     pretrain_vl: ImagePhase | None = None
     """Trains on interleaved pages of text and images, mixed with text; `instruct` goes on from it."""
     instruct: PhasedStage | None = None
@@ -101,8 +101,8 @@ class Recipe(Config):
     threads: int = Field(2, ge=1)
     """Threads of each process of a stage; results on a CPU are identical only for the same number."""
     processes: int = Field(1, ge=1)
-    """Processes of each training stage but clip, one for each GPU of this machine: torchrun starts them. A run may go
-    on with another number."""
+    """Processes of each training stage, one for each GPU of this machine: torchrun starts them. A run may go on with
+    another number."""
     attention: Literal["auto", "xformers", "sdpa"] = "auto"
     """Attention backend; one that cannot run here is an error."""
     stages: Stages
@@ -145,7 +145,7 @@ def _needs(stages: Stages) -> dict[str, tuple[str, ...]]:
         "tokenizer": ("corpus",),
         "pretrain": ("corpus",) if tokenizer == ("pretrain",) else tokenizer,
         "clip": (*tokenizer, "data"),
-        "align": ("pretrain", "clip"),
+        "align": ("pretrain",) if stages.align and stages.align.tower.start_from else ("pretrain", "clip"),
         "pretrain_vl": ("align", *_data_needed([stages.pretrain_vl] if stages.pretrain_vl else [])),
         "instruct": ("align" if stages.clip or stages.align else "pretrain", *_data_needed(_phases(stages.instruct))),
         "prefer": ("instruct", *on_policy),
@@ -165,13 +165,14 @@ def _data_needed(phases: Sequence[Phase]) -> tuple[str, ...]:
 
 
 def _start_faults(stages: Stages) -> list[str]:
-    if stages.pretrain is None or stages.pretrain.start_from is None:
-        return []
     faults = []
-    if stages.pretrain.language is not None:
-        faults.append("pretrain.start_from brings its shape with it: leave pretrain.language out")
-    if stages.tokenizer is not None:
-        faults.append("pretrain.start_from brings its tokenizer with it: leave the stage 'tokenizer' out")
+    if stages.pretrain is not None and stages.pretrain.start_from is not None:
+        if stages.pretrain.language is not None:
+            faults.append("pretrain.start_from brings its shape with it: leave pretrain.language out")
+        if stages.tokenizer is not None:
+            faults.append("pretrain.start_from brings its tokenizer with it: leave the stage 'tokenizer' out")
+    if stages.align is not None and stages.align.tower.start_from is not None and stages.clip is not None:
+        faults.append("align.tower.start_from is a ready tower: leave the stage 'clip' out")
     return faults
 
 

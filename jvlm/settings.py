@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -149,8 +149,13 @@ class ClipStage(Config):
     """Shape of the tower and of its text partner."""
     loop: LoopConfig = LoopConfig()
     """Steps and optimizer."""
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+    """CLIP's, over the batch's captions and images, or SigLIP's, pair by pair; it begins with a scale and bias of its
+    own."""
     batch_size: int = Field(96, ge=2)
-    """Pairs in a batch; the others of the batch are a pair's negatives."""
+    """Pairs in a batch, of all processes; the others of the batch are a pair's negatives."""
+    accumulation: int = Field(1, ge=1)
+    """Pieces in which each process encodes its pairs, each once more in the backward pass: less memory, same loss."""
 
 
 class Source(Config):
@@ -175,15 +180,28 @@ class Source(Config):
         return self.text == "medical" or (self.shards is not None and "/" not in self.shards)
 
 
-class Phase(Config):
+class Learning(Config):
+    """Which parts of a model learn."""
+
+    train: list[Part] = Field(default=["projector", "language"], min_length=1)
+    """Parts that learn; the others stay as they are. A language model without images is one part, `language`."""
+    tower_layers: int | None = Field(None, ge=1)
+    """Of the tower learn the uppermost blocks that features come through, so many, and its last norm; None: all."""
+    tower_rate: float = Field(1.0, gt=0)
+    """Learning rate of the tower as a share of the others'."""
+
+    @model_validator(mode="after")
+    def _tower_learns(self) -> "Learning":
+        if self.tower_layers is not None and "tower" not in self.train:
+            raise ValueError(f"tower_layers {self.tower_layers}, but the tower does not learn: add it to train")
+        return self
+
+
+class Phase(Learning):
     """One training phase of the vision-language model, or of a language model alone."""
 
     data: list[Source] = Field(min_length=1)
     """What is mixed."""
-    train: list[Part] = Field(default=["projector", "language"], min_length=1)
-    """Parts that learn; the others stay as they are. A language model without images is one part, `language`."""
-    tower_rate: float = Field(1.0, gt=0)
-    """Learning rate of the tower as a share of the others'."""
     tiles: TilesConfig | None = None
     """Tiles of large pictures, from here on; as it was in the phase before when left out, at first none."""
     loop: LoopConfig = LoopConfig()
@@ -202,11 +220,36 @@ class ImagePhase(Phase):
         return self
 
 
+class TowerStart(Config):
+    """The image tower that is bridged: what stage `clip` trained, or a ready one. A plain text is its `start_from`."""
+
+    start_from: str | None = None
+    """A model directory with a tower, or a model of open_clip: its folder or hf-hub:NAME; else that of stage `clip`."""
+    image_size: int | None = Field(None, ge=8)
+    """Side of its input, where not the one it was trained at: its position embedding is interpolated."""
+    feature_layers: list[int] | None = Field(None, min_length=1)
+    """Blocks whose features the language model sees, where not those of the tower's own config; -1 is the last."""
+    feature_norm: bool | None = None
+    """Whether they go through the tower's last norm, where not as its own config has it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return {"start_from": value} if isinstance(value, str) else value
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The fields of the tower's config that are to have other values."""
+        return self.model_dump(exclude={"start_from"}, exclude_none=True)
+
+
 class AlignStage(ImagePhase):
     """Bridges the tower to the language model: by default only the projector learns."""
 
     train: list[Part] = Field(default=["projector"], min_length=1)
     """Parts that learn; the others stay as they are."""
+    tower: TowerStart = TowerStart()
+    """The tower: without more, that of stage `clip`."""
     projector: ProjectorConfig = ProjectorConfig()
     """Shape of the projector."""
 
@@ -223,7 +266,7 @@ class PhasedStage(Config):
         return {f"{number}-{name}": phase for number, (name, phase) in enumerate(self.phases.items(), 1)}
 
 
-class PreferStage(Config):
+class PreferStage(Learning):
     """DPO on given pairs, or on the model's own answers judged by the world's own truth."""
 
     shards: str | None = None
@@ -241,10 +284,6 @@ class PreferStage(Config):
     """Weight of the likelihood of the chosen answer."""
     pairs: int = Field(16, ge=1)
     """Preference pairs in a batch."""
-    train: list[Part] = Field(default=["projector", "language"], min_length=1)
-    """Parts that learn."""
-    tower_rate: float = Field(1.0, gt=0)
-    """Learning rate of the tower as a share of the others'."""
     loop: LoopConfig = LoopConfig()
     """Steps and optimizer."""
 

@@ -27,6 +27,8 @@ LANGUAGES = [
 ]
 VISIONS = [
     VisionConfig(),
+    VisionConfig(open_clip="PE-Core-T-16-384", image_size=192),
+    VisionConfig(image_size=32, timm_model="test_efficientnet_gn", layers=5, feature_layers=[2], width=32),
     VisionConfig(image_size=56, patch_size=14, width=64, layers=3, head_width=16, embed_dim=40),
     VisionConfig(image_size=32, patch_size=4, width=32, layers=1, head_width=8, text_width=64, text_layers=3),
 ]
@@ -96,6 +98,28 @@ def test_projector_parameters_are_those_of_the_module(config):
     vision = VISIONS[2]
     marks = 3 * 20
     assert projector_parameters(config, vision, 20) == count(build_projector(config, vision, 20)) + marks
+
+
+def test_a_ready_tower_is_counted_as_it_is(minute, tmp_path):
+    from jvlm.files import write_json
+    from jvlm.model.towers import save_tower
+    from jvlm.model.vision import build_tower
+
+    vision = VisionConfig(image_size=32, patch_size=8, width=32, layers=3, head_width=16, embed_dim=16)
+    save_tower(tmp_path / "tower", build_tower(vision))
+    shape = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 16}
+    published = {"embed_dim": 16, "vision_cfg": shape}
+    write_json(tmp_path / "clip" / "open_clip_config.json", {"model_cfg": published})
+    rows = []
+    for folder in ("tower", "clip"):
+        start = f"{{start_from: {tmp_path / folder}, image_size: 64, feature_layers: [0, -1]}}"
+        overrides = ["stages.clip=null", f"stages.align.tower={start}"]
+        rows.append({row.stage: row for row in plan(load_recipe(asset("configs", "minute.yaml"), overrides))})
+    assert "clip" not in rows[0]
+    vision = vision.changed(image_size=64, feature_layers=[0, -1])
+    tower, projector = count(build_tower(vision)), projector_parameters(minute.stages.align.projector, vision, 64)
+    for found in rows:
+        assert found["align"].parameters == found["pretrain"].parameters + tower + projector
 
 
 # of the published models where there is one: all parameters, with both matrices of embeddings where they are two

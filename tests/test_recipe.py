@@ -137,6 +137,31 @@ def test_a_recipe_that_starts_from_a_model_has_no_tokenizer_stage(tmp_path):
         text_recipe(tmp_path, "stages.tokenizer=null")
 
 
+READY = "stages.align={data: [{shards: sets/pictures}], tower: hf-hub:llm-jp/llm-jp-clip-vit-base-patch16}"
+
+
+def test_a_ready_tower_takes_the_place_of_the_clip_stage(tmp_path):
+    recipe = text_recipe(tmp_path, READY)
+    assert [key.name for key in stage_keys(recipe)][2:4] == ["pretrain", "align"]
+    start = recipe.stages.align.tower
+    assert (start.start_from, start.changes) == ("hf-hub:llm-jp/llm-jp-clip-vit-base-patch16", {})
+    (tmp_path / "run.yaml").write_text(dump_config(recipe))
+    assert load_recipe(tmp_path / "run.yaml", []) == recipe
+    more = text_recipe(tmp_path, READY, "stages.align.tower={start_from: a, image_size: 448, feature_layers: [-2]}")
+    assert more.stages.align.tower.changes == {"image_size": 448, "feature_layers": [-2]}
+    with pytest.raises(UsageError, match="leave the stage 'clip' out"):
+        text_recipe(tmp_path, READY, "stages.clip={}", "stages.data={}")
+    with pytest.raises(UsageError, match="stage 'align' needs stage 'clip'"):
+        text_recipe(tmp_path, READY, "stages.align.tower={image_size: 448}")
+
+
+def test_the_top_of_a_tower_learns_only_where_the_tower_does(tmp_path):
+    text_recipe(tmp_path, READY, "stages.align.train=[tower, projector]", "stages.align.tower_layers=4")
+    for stage in ("align", "prefer", "instruct.phases.chat"):
+        with pytest.raises(UsageError, match="but the tower does not learn: add it to train"):
+            text_recipe(tmp_path, READY, f"stages.{stage}.tower_layers=4")
+
+
 def test_a_recipe_comes_back_from_its_run_folder(tmp_path):
     recipe = text_recipe(tmp_path, "stages.tokenizer=null", "stages.pretrain.start_from=model", "processes=3")
     (tmp_path / "run.yaml").write_text(dump_config(recipe))

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from jvlm.config import Config
 from jvlm.errors import UsageError
+from jvlm.model.architectures import architecture, default_input, fixed_shape
 
 
 class LanguageConfig(Config):
@@ -44,14 +45,22 @@ class LanguageConfig(Config):
 
 
 class VisionConfig(Config):
-    """Shape of a CLIP-style image tower and of its partner for text."""
+    """Shape of a CLIP-style image tower and of its partner for text.
 
+    With `open_clip` the tower's shape is that architecture's: of the fields up to `std` only image_size, mean, std and
+    those of the text partner can then be set.
+    """
+
+    open_clip: str | None = None
+    """Name of a ViT that open_clip describes: ViT-B-32, ViT-L-14-336, ViT-B-16-SigLIP2, EVA02-L-14, …"""
+    open_clip_cfg: dict[str, Any] | None = None
+    """open_clip's description of the image tower: taken from its list by the name, or from the folder of a model."""
     image_size: int = Field(64, ge=8)
     """Side of the square input, in pixels."""
     patch_size: int = Field(8, ge=2)
-    """Pixels, along one side, that one feature stands for: a ViT's patch, or the stride of `feature_layer`."""
+    """Pixels, along one side, that one feature stands for: a ViT's patch, or the stride of a trunk's stage."""
     width: int = Field(128, ge=16)
-    """Width of the features: a ViT's, or the channels of `feature_layer`."""
+    """Width of the features of one layer: a ViT's, or the channels of a trunk's stage."""
     timm_model: str | None = None
     """Name of a timm trunk, without downloaded weights; a ViT of `layers` blocks when left out."""
     layers: int = Field(4, ge=1)
@@ -70,8 +79,45 @@ class VisionConfig(Config):
     """Subtracted from pixels in 0..1, per channel."""
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     """Divides the centred pixels, per channel."""
-    feature_layer: int = -1
-    """Block (or stage of a timm trunk) whose features the language model sees; -1 is the last."""
+    feature_layers: list[int] = Field(default=[-1], min_length=1)
+    """Blocks (or stages of a timm trunk) whose features the language model sees, side by side; -1 is the last."""
+    feature_norm: bool = True
+    """Send the features of every layer through a ViT's last norm (a timm trunk's stages have none)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shape_of_open_clip(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        name, description = values.get("open_clip"), values.get("open_clip_cfg")
+        if name is None and description is None:
+            return values
+        if values.get("timm_model") is not None:
+            raise ValueError("open_clip and timm_model both name the tower: leave one out")
+        description = description or architecture(str(name))
+        fixed = fixed_shape(description)
+        if wrong := [field for field, value in fixed.items() if values.get(field, value) != value]:
+            shape = ", ".join(f"{field} {fixed[field]}" for field in wrong)
+            raise ValueError(f"the tower has {shape}: leave {' and '.join(wrong)} out")
+        return default_input(description) | values | fixed | {"open_clip_cfg": description}
+
+    @model_validator(mode="after")
+    def _known_layers(self) -> "VisionConfig":
+        places = [layer % self.layers for layer in self.feature_layers if -self.layers <= layer < self.layers]
+        if len(places) < len(self.feature_layers) or len(set(places)) < len(places):
+            raise ValueError(f"feature_layers {self.feature_layers}: each is to be another one of {self.layers} layers")
+        if self.feature_norm and ((self.open_clip_cfg or {}).get("vision_cfg") or {}).get("attentional_pool"):
+            raise ValueError("the tower's last norm is one of pooled features: set feature_norm: false")
+        return self
+
+    def changed(self, **changes: Any) -> "VisionConfig":
+        """The same tower with other values of some fields, checked again."""
+        return VisionConfig(**(self.model_dump() | changes))
+
+    @property
+    def feature_width(self) -> int:
+        """Width of what the tower gives for one patch: the features of all `feature_layers`."""
+        return self.width * len(self.feature_layers)
 
     @property
     def grid(self) -> int:

@@ -2,7 +2,7 @@
 
 What a directory holds is said by `model_type` in its config.json, never by its name:
 ``llama``, ``mixtral`` and the other types of `jvlm.model.language` (plain transformers directories), ``jvlm`` (tower +
-projector + language model), ``jvlm_clip``.
+projector + language model), ``jvlm_clip``, ``jvlm_tower`` (an image tower alone, read by `jvlm.model.towers`).
 Only safetensors and JSON are read. Every directory carries `hashes.json` and is verified when it is loaded.
 """
 
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from jvlm.errors import DataError
+from jvlm.errors import DataError, UsageError
 from jvlm.files import new_folder, read_json, verify_folder, write_json
 from jvlm.model.config import ProjectorConfig, TilesConfig, VisionConfig
 from jvlm.model.experts import split_experts, stack_experts
@@ -30,7 +30,8 @@ from jvlm.model.vision import build_clip, build_tower
 from jvlm.text.tokenizer import Tokenizer
 
 WEIGHTS = "model"  # the stem of their files
-KINDS = (*CLASSES, "jvlm", "jvlm_clip")
+TOWER = "jvlm_tower"
+KINDS = (*CLASSES, "jvlm", "jvlm_clip", TOWER)
 _OLDER_SPELLING = ("rope_theta", "rope_scaling", "torch_dtype", "dtype")
 
 
@@ -112,17 +113,25 @@ def _config_record(model: nn.Module, processor: Processor) -> dict[str, Any]:
         }
     assert isinstance(model, CLIP)
     assert processor.vision is not None
-    return {"model_type": "jvlm_clip", "vision": processor.vision.model_dump()}
+    bias = model.logit_bias is not None
+    return {"model_type": "jvlm_clip", "vision": processor.vision.model_dump(), "logit_bias": bias}
 
 
 def load_directory(folder: Path) -> Loaded:
-    """Read a model directory onto the CPU in float32, verified against its hashes. Raises DataError."""
+    """Read a model directory onto the CPU in float32, verified against its hashes.
+
+    Raises DataError, or UsageError for an image tower alone: it has no processor.
+    """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise DataError("not a model directory: config.json is missing", where=folder)
     verify_folder(folder)
-    config, tokenizer = read_json(folder / "config.json"), Tokenizer.load(folder)
+    config = read_json(folder / "config.json")
     kind = config.get("model_type")
+    if kind == TOWER:
+        fix = "name it as align.tower in a recipe, which makes a vision-language model of it"
+        raise UsageError("this is an image tower alone", where=folder, fix=fix)
+    tokenizer = Tokenizer.load(folder)
     try:
         model, processor = _build(kind, config, tokenizer, folder)
         load_named_tensors(model, stack_experts(TensorFolder(folder, WEIGHTS)), folder)
@@ -141,9 +150,9 @@ def _build(kind: str | None, config: dict[str, Any], tokenizer: Tokenizer, folde
         return model, processor
     if kind == "jvlm_clip":
         vision = VisionConfig(**config["vision"])
-        special = tokenizer.special
-        model = build_clip(vision, tokenizer.vocab_size, special["<pad>"], special["<|end|>"])
-        return model, Processor(tokenizer, vision)
+        processor = Processor(tokenizer, vision)
+        sigmoid = config.get("logit_bias", False)
+        return build_clip(vision, tokenizer.vocab_size, processor.pad, processor.end, sigmoid), processor
     raise DataError(f"unknown model_type {kind!r}", where=folder / "config.json", fix=f"known: {', '.join(KINDS)}")
 
 

@@ -61,9 +61,9 @@ class Flops:
             picture = torch.full((1, 3, side, side), PADDING_GREY, dtype=torch.uint8, device=device)
             tower = counted(model, lambda: model.tower(picture))
             whole = counted(model, lambda: model.image_features(picture))
-            tower_learns, projector_learns = _learns(model.tower), _learns(model.projector)
-            seen = tower_learns or projector_learns
-            per_image = tower * _passes(tower_learns, False) + (whole - tower) * _passes(projector_learns, tower_learns)
+            share, projector_learns = _share_that_learns(model.tower), _learns(model.projector)
+            seen = share > 0 or projector_learns
+            per_image = tower * (1 + 2 * share) + (whole - tower) * _passes(projector_learns, share > 0)
         passes = _passes(_learns(language), seen)
         self.per_image = per_image
         self.per_token = 2 * weights * passes
@@ -79,6 +79,12 @@ class Flops:
 
 def _learns(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _share_that_learns(tower: nn.Module) -> float:
+    """Of a tower's weights; what learns is its upper end, and the gradient goes no further down."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in tower.parameters()]
+    return sum(size for size, learns in sizes if learns) / sum(size for size, _ in sizes)
 
 
 def _passes(learns: bool, before: bool) -> int:

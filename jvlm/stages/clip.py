@@ -13,6 +13,7 @@ from jvlm.model.config import VisionConfig
 from jvlm.model.directory import Loaded, load_directory, write_model_files
 from jvlm.model.processor import Processor
 from jvlm.model.vision import VisionTower, build_clip
+from jvlm.settings import ClipStage
 from jvlm.stages.context import StageContext
 from jvlm.text.tokenizer import Tokenizer
 from jvlm.train.loop import train
@@ -23,14 +24,18 @@ BATCH = 128
 
 def clip(context: StageContext) -> dict[str, Any]:
     """Train, save, and retrieve among the test captions."""
-    config, vision = context.config, context.config.vision
+    config: ClipStage = context.config
+    vision = config.vision
     tokenizer = Tokenizer.load(context.tokenizer)
     processor = Processor(tokenizer, vision)
     torch.manual_seed(context.recipe.seed)
-    model = build_clip(vision, tokenizer.vocab_size, processor.pad, processor.end)
+    model = build_clip(vision, tokenizer.vocab_size, processor.pad, processor.end, sigmoid=config.loss == "sigmoid")
     shards = ShardReader(context.shards / "captions_train")
-    objective = Contrastive(model, vision, processor, shards, config.batch_size, context.recipe.seed)
+    seed, pieces = context.recipe.seed, config.accumulation
+    objective = Contrastive(model, vision, processor, shards, config.batch_size, seed, pieces)
     train(objective, config.loop, context.folder, context.say, partial(write_model_files, model, processor))
+    if context.rank:
+        return {}
 
     loaded = load_directory(context.folder / "model")
     test = ShardReader(context.shards / "captions_test")

@@ -90,7 +90,7 @@ def _conversations(context: StageContext) -> list[str]:
     texts: list[str] = []
     stages = context.recipe.stages
     with_images = ("captions_train", "instruct_train", "medical_training")
-    for name in with_images if stages.clip else ("dialogues_train",):
+    for name in with_images if stages.align or stages.clip else ("dialogues_train",):
         if stages.data is None or not (context.shards / name).is_dir():
             continue
         shards = ShardReader(context.shards / name)

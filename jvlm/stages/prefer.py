@@ -29,7 +29,7 @@ def prefer(context: StageContext) -> dict[str, Any]:
     model, processor = loaded.model, loaded.processor
     pairs = context.first_alone(lambda: _pairs(context, loaded))
     reference = _reference(context, loaded, pairs)
-    train_only(model, config.train)
+    train_only(model, config.train, config.tower_layers)
     objective = Preference(
         model,
         processor,

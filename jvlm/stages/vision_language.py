@@ -15,10 +15,12 @@ from torch import nn
 from jvlm.files import repeat_folder, write_text
 from jvlm.images.shards import ShardReader
 from jvlm.infer.likelihood import bits_per_character
+from jvlm.model.adopt_tower import adopt_tower, is_open_clip
 from jvlm.model.directory import load_directory, write_model_files
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.processor import Processor
 from jvlm.model.projector import PixelShuffleProjector
+from jvlm.model.towers import load_tower
 from jvlm.model.vision import VisionTower
 from jvlm.settings import Phase, Source
 from jvlm.stages.context import StageContext
@@ -37,18 +39,33 @@ MEASURED_CHARACTERS = 500_000  # of the medical text, for its bits per character
 
 
 def align(context: StageContext) -> dict[str, Any]:
-    """Bridge CLIP's tower to the pretrained language model."""
+    """Bridge the image tower to the pretrained language model."""
     config = context.config
     language = load_directory(context.run / "pretrain" / "model")
-    tower = load_directory(context.run / "clip" / "model")
-    vision = tower.processor.vision
-    assert vision is not None
-    processor = Processor(language.processor.tokenizer, vision, config.projector, config.tiles)
+    tower = load_tower(_tower_directory(context), **config.tower.changes)
+    processor = Processor(language.processor.tokenizer, tower.config, config.projector, config.tiles)
     torch.manual_seed(context.recipe.seed)
-    model = JvlmModel(language.model, VisionTower(vision, tower.model.visual), config.projector, processor.image_ids)
+    model = JvlmModel(language.model, tower, config.projector, processor.image_ids)
     if isinstance(model.projector, PixelShuffleProjector):
         _fit_projector(context, model.projector, model.tower, processor)
     return _phase(context, config, model, processor, context.folder)
+
+
+def _tower_directory(context: StageContext) -> Path:
+    """The directory of the tower; that of another program is brought in first."""
+    source = context.config.tower.start_from
+    if source is None:
+        return context.run / "clip" / "model"
+    if not is_open_clip(source):
+        return Path(source)
+    folder = context.folder / "tower"
+
+    def bring_in() -> Path:
+        if not folder.is_dir():
+            context.say(adopt_tower(source, folder))
+        return folder
+
+    return context.first_alone(bring_in)
 
 
 def _fit_projector(
@@ -125,7 +142,7 @@ def _phase(context: StageContext, phase: Phase, model: nn.Module, processor: Pro
     context.say(
         f"{dict(zip(names, mixture.counts, strict=True))} samples an epoch, {int(mixture.lengths.sum()):,} tokens"
     )
-    train_only(model, phase.train)
+    train_only(model, phase.train, phase.tower_layers)
     rows = PackedRows(mixture, phase.packing.row_length, context.recipe.seed, processor.pad)
     objective = NextToken(model, rows, phase.packing, {"tower.": phase.tower_rate})
     last = train(objective, phase.loop, folder, context.say, partial(write_model_files, model, processor))

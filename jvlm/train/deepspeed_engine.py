@@ -31,6 +31,9 @@ class DeepSpeedEngine:
         self.config, self.world, self.stage = config.optimizer, world, config.engine.zero
         self.trained = {name: p for name, p in named_parameters(module).items() if p.requires_grad}
         self._shapes = {name: p.shape for name, p in named_parameters(module).items()}  # stage 3 leaves empty ones
+        for parameter in module.parameters():
+            if parameter.ndim == 0:
+                parameter.data = parameter.data.view(1)  # DeepSpeed can send no scalar; outside it stays one
         _, groups = parameter_groups(self.trained, self.config, rate_scale)
         optimizer = torch.optim.AdamW(groups, lr=0.0, betas=self.config.betas, eps=self.config.eps)
         deepspeed = _deepspeed(world)
@@ -91,7 +94,7 @@ class DeepSpeedEngine:
     def parameters(self) -> Iterator[tuple[str, Tensor]]:
         for name, parameter in named_parameters(self.engine.module).items():
             with self._gathered([parameter], enabled=self.stage == 3):
-                yield name, parameter.detach().clone()
+                yield name, parameter.detach().clone().view(self._shapes[name])
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
         from deepspeed.utils import safe_get_full_optimizer_state
@@ -100,7 +103,8 @@ class DeepSpeedEngine:
         for name, parameter in self.trained.items():
             for kind in KINDS:
                 own = self._optimizer.state[parameter][kind] if self.stage == 0 else None
-                yield f"{kind}.{name}", safe_get_full_optimizer_state(parameter, kind) if own is None else own
+                whole = safe_get_full_optimizer_state(parameter, kind) if own is None else own
+                yield f"{kind}.{name}", whole.view(self._shapes[name])
             yield f"step.{name}", steps.clone()
 
     def load(self, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], where: object) -> None:
@@ -109,7 +113,7 @@ class DeepSpeedEngine:
         if parameters.keys() != self._shapes.keys():
             raise DataError("weights do not fit the model", where=where)
         for name, parameter in named_parameters(self.engine.module).items():
-            value = parameters[name].to(self.world.device)
+            value = torch.atleast_1d(parameters[name].to(self.world.device))
             if self.stage and name in self.trained:
                 safe_set_full_fp32_param(parameter, value)
             with self._gathered([parameter], modifier_rank=0, enabled=self.stage == 3), torch.no_grad():
@@ -117,7 +121,7 @@ class DeepSpeedEngine:
                     parameter.copy_(value)
         for name, parameter in self.trained.items():
             for kind in KINDS:
-                value = state[f"{kind}.{name}"].to(self.world.device)
+                value = torch.atleast_1d(state[f"{kind}.{name}"].to(self.world.device))
                 if self.stage:
                     safe_set_full_optimizer_state(parameter, value, kind)
                 else:

@@ -52,6 +52,41 @@ class World:
         return numbers[self.rank :: self.size]
 
 
+def gather_rows(*own: Tensor) -> tuple[list[Tensor], int]:
+    """Each ``[n, d]`` with the rows of all processes one after the other, and the place of this process's first.
+
+    Processes may differ in `n`, the tensors of one may not; they are sent as one. Gradients come back from every
+    process to the one whose rows they are: all call this, and all go back through it. Alone, a process gets its own.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return list(own), 0
+    counts = [torch.zeros(1, dtype=torch.long, device=own[0].device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.full_like(counts[0], len(own[0])))
+    numbers = [int(count) for count in counts]
+    gathered: Tensor = _GatherRows.apply(torch.cat(own, dim=1), numbers)
+    widths = [tensor.shape[1] for tensor in own]
+    return [part.contiguous() for part in gathered.split(widths, dim=1)], sum(numbers[: dist.get_rank()])
+
+
+class _GatherRows(torch.autograd.Function):
+    """``[n, d]`` of each process → ``[Σ n, d]``."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, numbers: list[int]) -> Tensor:
+        ctx.begin, ctx.count = sum(numbers[: dist.get_rank()]), len(own)
+        padded = own.new_zeros(max(numbers), own.shape[1])  # collectives take one shape
+        padded[: len(own)] = own
+        pieces = [torch.empty_like(padded) for _ in numbers]
+        dist.all_gather(pieces, padded)
+        return torch.cat([piece[:number] for piece, number in zip(pieces, numbers, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
+        total = outer[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)  # what the losses of all processes say about all rows
+        return total[ctx.begin : ctx.begin + ctx.count], None
+
+
 ONE_PROCESS = World()
 PATIENCE = timedelta(days=1)  # process 0 may prepare data for hours; a process that dies is torchrun's to notice
 

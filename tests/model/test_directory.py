@@ -15,7 +15,7 @@ from jvlm.model.processor import Processor
 from jvlm.model.tensors import TensorFolder
 from jvlm.model.vision import build_clip
 
-KINDS = ("llama", "llama, untied", "jvlm", "jvlm_clip")
+KINDS = ("llama", "llama, untied", "jvlm", "jvlm_clip", "jvlm_clip, sigmoid")
 
 
 def save(kind, folder, tokenizer):
@@ -27,7 +27,7 @@ def save(kind, folder, tokenizer):
         model = make_model(tokenizer)
         save_model(folder, model, Processor(tokenizer, VISION, PROJECTOR, TILES))
     else:
-        model = shake(build_clip(VISION, tokenizer.vocab_size, 3, 8)).eval()
+        model = shake(build_clip(VISION, tokenizer.vocab_size, 3, 8, "sigmoid" in kind)).eval()
         save_model(folder, model, Processor(tokenizer, VISION))
     return model
 
@@ -100,7 +100,7 @@ def test_an_unknown_model_type_is_refused(tokenizer, tmp_path, kind):
     rehash(folder)
     with pytest.raises(DataError, match="unknown model_type") as caught:
         load_directory(folder)
-    assert "known: llama, mistral, mixtral, qwen2, qwen3, jvlm, jvlm_clip" in str(caught.value)
+    assert "known: llama, mistral, mixtral, qwen2, qwen3, jvlm, jvlm_clip, jvlm_tower" in str(caught.value)
 
 
 def test_no_model_directory_at_all(tmp_path):

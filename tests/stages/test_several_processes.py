@@ -35,8 +35,7 @@ def recipe(folder, processes, **engine):
     few = {name: 4 for name in stages["data"] if name not in ("text_bytes", "exam_test", "exam_twohop")}
     many = {"text_bytes": 60_000, "captions_train": 40, "instruct_train": 60, "textbook_editions": 2}
     stages["data"] |= few | many | {"dialogues_train": 4, "dialogue_pairs": 4}
-    stages["clip"]["loop"] = short({})
-    for name in ("pretrain", "align"):
+    for name in ("pretrain", "clip", "align"):
         stages[name]["loop"] = short({}, **engine)
     phase = settings["stages"]["instruct"]["phases"]["conversations"]
     phase |= {"data": [{"shards": "instruct_train"}, {"text": "medical"}], "loop": short({}, **engine)}
@@ -82,13 +81,15 @@ def losses(folder):
 def test_two_processes_with_zero_have_the_losses_of_one(alone, prepared):
     out = run(recipe(prepared, 2, zero=2))
     folder = prepared / "run"
-    for stage in ("pretrain", "align", "instruct/1-conversations"):
+    for stage in ("pretrain", "clip", "align", "instruct/1-conversations"):
         expected = losses(alone / stage)
         assert list(expected) == [1, 2, 3, 4, 5, 6]
         assert losses(folder / stage) == pytest.approx(expected, rel=1e-5), stage
         assert out.count(f"{stage.split('/')[0]}: step 6/6") == 1
     figures, expected = (read_json(where / "pretrain" / "done.json")["metrics"] for where in (folder, alone))
     assert figures["bpc_model"] == pytest.approx(expected["bpc_model"], rel=1e-4)
+    found, expected = (read_json(where / "clip" / "done.json")["metrics"]["retrieval"] for where in (folder, alone))
+    assert found["pool_size"] == expected["pool_size"] > 1
     model = Path("instruct", "model", "config.json")
     assert read_json(folder / model) == read_json(alone / model)
     assert "zero=2" in out
@@ -140,7 +141,7 @@ def test_torchrun_by_hand_takes_one_training_stage(alone, prepared):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     by_hand = [*torchrun, "-m", "jvlm.stages", str(prepared / "run")]
     run(recipe(prepared, 1), until="tokenizer")
-    for stages, error in ((["clip"], "torchrun was started for clip"), (["prefer"], "has no stage 'prefer'")):
+    for stages, error in ((["corpus"], "torchrun was started for corpus"), (["prefer"], "has no stage 'prefer'")):
         done = subprocess.run([*by_hand, *stages], capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode
         assert error in done.stderr

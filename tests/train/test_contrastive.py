@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from open_clip.loss import ClipLoss, SigLipLoss
 from tiny import SEED, SIDE, VISION, ask, shake
 
 from jvlm.errors import DataError, UsageError
@@ -15,6 +17,7 @@ from jvlm.sample import ImageRef, Message
 from jvlm.train.config import LoopConfig, OptimizerConfig
 from jvlm.train.loop import train
 from jvlm.train.objectives.contrastive import Contrastive, caption_ids, caption_of
+from jvlm.train.world import World
 
 
 def quiet(_):
@@ -23,11 +26,11 @@ def quiet(_):
 
 @pytest.fixture
 def objective(tokenizer, caption_shards):
-    def make(shards=caption_shards, batch_size=4, seed=SEED):
+    def make(shards=caption_shards, batch_size=4, seed=SEED, sigmoid=False, accumulation=1):
         processor = Processor(tokenizer, VISION)
         torch.manual_seed(0)
-        clip = shake(build_clip(VISION, tokenizer.vocab_size, processor.pad, processor.end), 1, 0.03)
-        return Contrastive(clip, VISION, processor, shards, batch_size, seed)
+        clip = shake(build_clip(VISION, tokenizer.vocab_size, processor.pad, processor.end, sigmoid), 1, 0.03)
+        return Contrastive(clip, VISION, processor, shards, batch_size, seed, accumulation)
 
     return make
 
@@ -48,6 +51,65 @@ def test_the_loss_is_info_nce_in_both_directions(objective, tokenizer):
         assert float(one.loss_sum(batch)) == pytest.approx(total / 2, rel=1e-5)
     assert batch.weight == 4
     assert float(similar.std()) > 0.01
+
+
+@pytest.mark.parametrize("sigmoid", [False, True])
+@pytest.mark.parametrize("accumulation", [1, 2, 3, 7])
+def test_loss_and_gradients_of_a_batch_are_open_clips_in_any_number_of_pieces(objective, sigmoid, accumulation):
+    one = objective(batch_size=7, sigmoid=sigmoid, accumulation=accumulation)
+    other = objective(batch_size=7, sigmoid=sigmoid)
+    (batch,) = one.micro_batches(0)
+    ours = one.loss_sum(batch) / batch.weight
+    ours.backward()
+    clip = other.clip
+    pixels = (batch.pixels.float() / 255 - 0.5) / 0.25
+    images, texts = clip.encode_image(pixels, normalize=True), clip.encode_text(batch.text, normalize=True)
+    scale = clip.logit_scale.exp()
+    theirs = SigLipLoss()(images, texts, scale, clip.logit_bias) if sigmoid else ClipLoss()(images, texts, scale)
+    theirs.backward()
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    references = dict(clip.named_parameters())
+    assert ("logit_bias" in references) is sigmoid
+    for name, parameter in one.clip.named_parameters():
+        torch.testing.assert_close(parameter.grad, references[name].grad, atol=1e-5, rtol=1e-5)
+
+
+def test_the_default_is_computed_as_by_open_clip_to_the_bit(objective):
+    one, other = objective(batch_size=12), objective(batch_size=12)
+    (batch,) = one.micro_batches(0)
+    ours = one.loss_sum(batch)
+    clip = other.clip
+    images = clip.encode_image(other.normalise(batch.pixels), normalize=True)
+    theirs = ClipLoss()(images, clip.encode_text(batch.text, normalize=True), clip.logit_scale.exp()) * 12
+    assert torch.equal(ours, theirs)
+    ours.backward()
+    theirs.backward()
+    references = dict(clip.named_parameters())
+    assert all(torch.equal(p.grad, references[name].grad) for name, p in one.clip.named_parameters())
+
+
+def test_the_sigmoid_loss_begins_with_a_scale_and_bias_of_its_own(tokenizer):
+    clip = build_clip(VISION, tokenizer.vocab_size, 3, 8, sigmoid=True)
+    assert float(clip.logit_scale.detach().exp()) == pytest.approx(10)
+    assert float(clip.logit_bias.detach()) == -10
+    assert build_clip(VISION, tokenizer.vocab_size, 3, 8).logit_bias is None
+
+
+def test_the_loss_is_part_of_the_fingerprint(objective):
+    assert objective().fingerprint() != objective(sigmoid=True).fingerprint()
+    assert objective().fingerprint() == objective(accumulation=2).fingerprint()
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_processes_share_the_batch_of_one(objective, size):
+    one = objective(batch_size=7)
+    (whole,) = one.micro_batches(1)
+    shares = [one.micro_batches(1, World(rank, size))[0] for rank in range(size)]
+    for rank, share in enumerate(shares):
+        assert share.sample_ids == whole.sample_ids[rank::size]
+        assert torch.equal(share.pixels, whole.pixels[rank::size])
+        assert torch.equal(share.text, whole.text[rank::size])
+    assert sum(map(one.flops, shares)) == pytest.approx(one.flops(whole))
 
 
 def test_pairs_belong_together(objective, caption_shards, tokenizer):
@@ -147,6 +209,21 @@ def test_a_bad_image_teaches_nothing(objective, tmp_path):
         one = objective(ShardReader(tmp_path / "shards"))
         losses.append(float(one.loss_sum(one.micro_batches(0)[0]).detach()))
     assert losses[0] == losses[1]
+
+
+def test_without_a_single_image_a_grey_one_is_encoded_and_counts_nothing(objective, tmp_path):
+    samples = [ask(f"s{n}", "説明してください。", [n], "赤い丸です。") for n in range(4)]
+    bad = [replace(sample, images=[ImageRef(data=sample.images[0].read()[:200])]) for sample in samples]
+    write_shards(bad, tmp_path / "shards")
+    one = objective(ShardReader(tmp_path / "shards"))
+    (batch,) = one.micro_batches(0)
+    assert (batch.weight, len(batch.undecoded)) == (0, 4)
+    assert np.unique(batch.pixels).tolist() == [127]
+    loss = one.loss_sum(batch)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert all(float(p.grad.abs().max()) == 0 for p in one.clip.parameters() if p.grad is not None)
+    assert one.clip.visual.conv1.weight.grad is not None
 
 
 def test_pairs_without_text_and_batches_too_large_are_errors(objective):

@@ -3,7 +3,8 @@
 Each job is ``{"folder", "engine", "settings", "optimizer", "packing", "from", "fault", "shape", "one_expert"}``: train
 a small language model in `folder`, from a copy of the checkpoint `from` when there is one; `shape` changes its shape,
 and with `one_expert` each process sends all tokens to one expert, another one on each. With ``images`` (a folder of
-shards) the model sees, and of every two rows one has pictures and the other none.
+shards) the model sees, and of every two rows one has pictures and the other none. With ``"clip": {"loss",
+"accumulation"}`` a small CLIP is trained instead.
 """
 
 import json
@@ -28,11 +29,12 @@ from jvlm.model.jvlm import JvlmModel
 from jvlm.model.language import build_language_model
 from jvlm.model.packed import PackedBatch, pack
 from jvlm.model.processor import Processor
-from jvlm.model.vision import build_tower
+from jvlm.model.vision import build_clip, build_tower
 from jvlm.text.shards import TokenShards
 from jvlm.text.tokenizer import Tokenizer
 from jvlm.train.config import EngineConfig, LoopConfig, OptimizerConfig, PackingConfig
 from jvlm.train.loop import train
+from jvlm.train.objectives.contrastive import Contrastive
 from jvlm.train.objectives.next_token import NextToken
 from jvlm.train.source import ImageSamples, PackedRows, TokenDocuments
 from jvlm.train.world import join_world
@@ -58,16 +60,42 @@ class EveryOther:
         return pack(examples, self.streams[0].row_length, self.streams[0].pad_id)
 
 
+CLIP = VisionConfig(
+    image_size=32, patch_size=8, width=32, layers=2, head_width=16, embed_dim=16, text_width=32, text_layers=1
+)
+
+
+def loop_config(job: dict[str, Any]) -> LoopConfig:
+    """Steps, engine and optimizer of a job."""
+    settings: dict[str, Any] = {"steps": 10, "checkpoint_every": 5, "log_every": 1} | job.get("settings", {})
+    optimizer = {"muon": False, "learning_rate": 1e-2, "warmup": 2} | job.get("optimizer", {})
+    return LoopConfig(**settings, engine=EngineConfig(**job["engine"]), optimizer=OptimizerConfig(**optimizer))
+
+
+def contrastive(settings: dict[str, Any], tokenizer: Tokenizer, data: Path) -> Contrastive:
+    """A small CLIP on the captions, seven pairs a step."""
+    processor = Processor(tokenizer, CLIP)
+    torch.manual_seed(7)
+    sigmoid = settings["loss"] == "sigmoid"
+    model = build_clip(CLIP, tokenizer.vocab_size, processor.pad, processor.end, sigmoid)
+    pieces = settings.get("accumulation", 1)
+    return Contrastive(model, CLIP, processor, ShardReader(data / "captions"), 7, 7, pieces)
+
+
 def run(job: dict[str, Any], data: Path) -> None:
     """Train as `job` says."""
     tokenizer = Tokenizer.load(data / "tokenizer")
+    folder = Path(job["folder"])
+    if "clip" in job:
+        objective: Any = contrastive(job["clip"], tokenizer, data)
+        train(objective, loop_config(job), folder, print, lambda new: None)
+        return
     processor = Processor(tokenizer)
     torch.manual_seed(7)
     shape = SHAPE.model_copy(update=job.get("shape", {}))
     model: nn.Module = build_language_model(shape, tokenizer.vocab_size, processor.pad, processor.bos, processor.eos)
     for router in (module for module in model.modules() if isinstance(module, Router) and job.get("one_expert")):
         router.register_forward_hook(lambda _, __, out: (*out[:2], torch.full_like(out[2], join_world().rank)))
-    folder = Path(job["folder"])
     if "from" in job and join_world().is_first:
         source = Path(job["from"])
         shutil.copytree(source, folder / "checkpoints" / source.name)
@@ -78,12 +106,6 @@ def run(job: dict[str, Any], data: Path) -> None:
         pictures = ImageSamples(ShardReader(Path(job["images"])), processor, 64, "fewer_tiles")
         rows = EveryOther(PackedRows(pictures, 64, 7, processor.pad), rows)
     objective = NextToken(model, rows, PackingConfig(row_length=64, rows=8, **job.get("packing", {})))
-    settings: dict[str, Any] = {"steps": 10, "checkpoint_every": 5, "log_every": 1} | job.get("settings", {})
-    loop = LoopConfig(
-        **settings,
-        engine=EngineConfig(**job["engine"]),
-        optimizer=OptimizerConfig(**{"muon": False, "learning_rate": 1e-2, "warmup": 2} | job.get("optimizer", {})),
-    )
     fault = job.get("fault")
     if fault:
         compute = objective.loss_sum
@@ -99,7 +121,7 @@ def run(job: dict[str, Any], data: Path) -> None:
             return compute(batch)
 
         objective.loss_sum = faulty  # type: ignore[method-assign]
-    train(objective, loop, folder, print, lambda new: write_model_files(model, processor, new))
+    train(objective, loop_config(job), folder, print, lambda new: write_model_files(model, processor, new))
 
 
 def main(path: Path) -> int:

@@ -93,12 +93,11 @@ def language_model(model: nn.Module) -> LanguageModel:
     return model.language if isinstance(model, JvlmModel) else model  # type: ignore[return-value]
 
 
-def train_only(model: nn.Module, parts: Sequence[str]) -> None:
+def train_only(model: nn.Module, parts: Sequence[str], tower_layers: int | None = None) -> None:
     """Freeze everything but `parts`: tower, projector, language; a language model alone is all `language`.
 
-    An image's marks go with the projector.
-
-    Raises UsageError for an unknown part.
+    An image's marks go with the projector. Of a tower that learns, only the top `tower_layers` blocks, when a number is
+    given. Raises UsageError for an unknown part.
     """
     whole = isinstance(model, JvlmModel)
     known = ("tower", "projector", "language") if whole else ("language",)
@@ -108,3 +107,5 @@ def train_only(model: nn.Module, parts: Sequence[str]) -> None:
     for name, parameter in model.named_parameters():
         part = name.split(".", 1)[0]
         parameter.requires_grad_(not whole or ("projector" if part == "markers" else part) in parts)
+    if tower_layers is not None and "tower" in parts and isinstance(model, JvlmModel):
+        model.tower.learn_only_top(tower_layers)
