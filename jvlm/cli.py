@@ -141,7 +141,9 @@ def evaluate(
 def export(
     model: Annotated[Path, typer.Argument(help="A model directory.")],
     out: Annotated[Path, typer.Argument(help="The directory to write.")],
-    format: Annotated[str, typer.Option(help="hf: the language model alone, as the transformers class it is.")],
+    format: Annotated[
+        str, typer.Option(help="hf: the language model alone, as the transformers class it is; llava: the whole model.")
+    ],
 ) -> None:
     """Write a plain transformers directory."""
     from jvlm.model.export import export as write

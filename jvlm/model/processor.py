@@ -166,13 +166,15 @@ class Processor:
     def pixels(self, image: Image.Image, grid: Grid = WHOLE) -> np.ndarray:
         """RGB image → uint8 ``[views, 3, S, S]``: the whole picture, then the tiles of the grid in reading order.
 
-        Its long side is scaled to fit, the rest is padded with grey: nothing is cut off, nothing distorted.
+        Its long side is scaled to fit, the rest is padded with the tower's mean colour, which is nothing to it: no part
+        is cut off, nothing distorted.
         """
         assert self.vision is not None
         side = self.vision.image_size
-        views = [_letterboxed(image, side, side)[None]]
+        red, green, blue = (int(255 * mean) for mean in self.vision.mean)
+        views = [_letterboxed(image, side, side, (red, green, blue))[None]]
         if grid.tiles:
-            canvas = _letterboxed(image, grid.columns * side, grid.rows * side)
+            canvas = _letterboxed(image, grid.columns * side, grid.rows * side, (red, green, blue))
             # [3, rows, S, columns, S] -> [rows, columns, 3, S, S]
             tiles = canvas.reshape(3, grid.rows, side, grid.columns, side).transpose(1, 3, 0, 2, 4)
             views.append(tiles.reshape(grid.tiles, 3, side, side))
@@ -184,12 +186,13 @@ class Processor:
         side = self.vision.image_size
         return np.full((grid.views, 3, side, side), PADDING_GREY, np.uint8)
 
-    def chat_template(self) -> str:
+    def chat_template(self, expanded: bool = True) -> str:
         """The same template for transformers' `apply_chat_template`, image tokens written out.
 
         A part ``{"type": "image", "rows": 2, "columns": 3}`` has tiles; without the two the image is shown whole.
+        Not `expanded`, a view is one token, for a processor that repeats it as often as there are features.
         """
-        view = "{{ '" + "<|image|>" * self.num_image_tokens + "' }}"
+        view = "{{ '" + "<|image|>" * (self.num_image_tokens if expanded else 1) + "' }}"
         rows, columns = (f"{{% for _ in range(part['{name}'] | default(0, true)) %}}" for name in ("rows", "columns"))
         tiles = rows + columns + view + "{% endfor %}{{ '<|image_row|>' }}{% endfor %}"
         image = "{{ '<|image_start|>' }}" + view + tiles + "{{ '<|image_end|>' }}"
@@ -220,12 +223,12 @@ class Processor:
         return [self.image_ids.start, *view, *row * grid.rows, self.image_ids.end]
 
 
-def _letterboxed(image: Image.Image, width: int, height: int) -> np.ndarray:
-    """uint8 ``[3, height, width]``: the picture scaled to fit, in the middle of grey."""
+def _letterboxed(image: Image.Image, width: int, height: int, colour: tuple[int, int, int]) -> np.ndarray:
+    """uint8 ``[3, height, width]``: the picture scaled to fit, in the middle of `colour`."""
     if image.size != (width, height):
         scale = min(width / image.width, height / image.height)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        canvas = Image.new("RGB", (width, height), (PADDING_GREY,) * 3)
+        canvas = Image.new("RGB", (width, height), colour)
         canvas.paste(image.resize(size, Image.Resampling.BICUBIC), ((width - size[0]) // 2, (height - size[1]) // 2))
         image = canvas
     return np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)
