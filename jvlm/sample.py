@@ -23,6 +23,8 @@ class ImageRef:
 
     data: bytes | None = None
     path: str | None = None
+    size: tuple[int, int] | None = None
+    """Upright width and height in pixels, where known."""
 
     def read(self) -> bytes:
         """The encoded bytes. Raises DataError when the file cannot be read."""
