@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from jvlm.files import repeat_folder
-from jvlm.images.shards import ShardReader
+from jvlm.images.shards import open_shards
 from jvlm.infer.likelihood import bits_per_character
 from jvlm.model.directory import load_directory, write_model_files
 from jvlm.model.jvlm import JvlmModel
@@ -50,7 +50,7 @@ def align(context: StageContext) -> dict[str, Any]:
 def _fit_projector(context: StageContext, model: JvlmModel, processor: Processor) -> None:
     """Standardise the tower's features over images from all of the stage's data."""
     shards = next(source.shards for source in context.config.data if source.shards)
-    samples = ImageSamples(ShardReader(context.shard_folder(shards)), processor)
+    samples = ImageSamples(open_shards(context.shard_folder(shards)), processor)
     pixels = [p for index in spread(len(samples.lengths), FIT_SAMPLES) for p in samples.example(index).pixels]
     with torch.inference_mode():
         features = model.tower(torch.from_numpy(np.stack(pixels)))
@@ -116,7 +116,7 @@ def _phase(context: StageContext, phase: Phase, model: nn.Module, processor: Pro
 
 def _open(context: StageContext, source: Source, processor: Processor, row_length: int) -> SampleSet:
     if source.shards is not None:
-        return ImageSamples(ShardReader(context.shard_folder(source.shards)), processor)
+        return ImageSamples(open_shards(context.shard_folder(source.shards)), processor)
     assert source.text is not None
     documents = {
         "general": read_corpus(context.run / "corpus" / "text" / "train.jsonl"),
