@@ -19,12 +19,15 @@ CAPTION_PROMPT = "この画像を説明してください。"
 
 @dataclass(frozen=True)
 class ImageRef:
-    """An encoded image (PNG, JPEG, …): either its bytes or the path of its file, never decoded pixels."""
+    """An encoded image (PNG, JPEG, …): either its bytes or the path of its file, never decoded pixels.
+
+    `size` is its upright (width, height) in pixels where that is known without reading it, as from a shard's index;
+    it says nothing new about the image, so that references with and without it are equal.
+    """
 
     data: bytes | None = None
     path: str | None = None
-    size: tuple[int, int] | None = None
-    """Upright width and height in pixels, where known."""
+    size: tuple[int, int] | None = field(default=None, compare=False)
 
     def read(self) -> bytes:
         """The encoded bytes. Raises DataError when the file cannot be read."""

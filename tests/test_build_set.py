@@ -16,6 +16,7 @@ from tiny import encoded_image
 from jvlm.datasets import build, build_set, prepare
 from jvlm.datasets.layouts import folder as folder_layout
 from jvlm.errors import DataError, UsageError
+from jvlm.images.load import load_frames
 from jvlm.images.shards import ShardReader, check_shards
 from jvlm.sample import ImageRef, Message, Sample
 
@@ -147,7 +148,7 @@ def test_frames_of_another_kind_of_picture_become_pngs(monkeypatch: pytest.Monke
     """Each frame stands where the picture stood, in order, and other pictures keep their places."""
     frames = [Image.fromarray(np.full((4, 5, 3), value, np.uint8)) for value in (10, 20, 30)]
     monkeypatch.setattr(prepare, "load_frames", lambda source: frames)
-    film, photo = ImageRef(data=b"\0" * 128 + b"DICM"), ImageRef(data=encoded_image(0))
+    film, photo = ImageRef(data=b"II*\0".ljust(128) + b"DICM"), ImageRef(data=encoded_image(0))
     turns = [Message("user", [1, "と", 0, "の違いは。", 2]), Message("assistant", ["色。"])]
     sample = prepare.prepared(Sample("a", turns, [film, photo, film], [Message("assistant", ["形。"])], {"k": 1}))
     assert sample.messages[0].content == [3, "と", 0, 1, 2, "の違いは。", 4, 5, 6]
@@ -156,3 +157,30 @@ def test_frames_of_another_kind_of_picture_become_pngs(monkeypatch: pytest.Monke
         decoded = np.asarray(Image.open(BytesIO(image.data or b"")))
         assert (decoded == np.asarray(frames[number % 3])).all()
     assert (sample.id, sample.meta, sample.rejected) == ("a", {"k": 1}, [Message("assistant", ["形。"])])
+
+
+def test_dicom_becomes_frames_at_build_time(tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom", reason="the medical extra is not installed: pip install 'jvlm[medical]'")
+    frames = np.random.default_rng(0).integers(0, 4096, (3, 6, 5), np.uint16)
+    file = pydicom.Dataset()
+    file.file_meta = pydicom.dataset.FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    file.SOPClassUID, file.SOPInstanceUID = pydicom.uid.MultiFrameGrayscaleWordSecondaryCaptureImageStorage, "1.2.3"
+    file.PatientName, file.PhotometricInterpretation, file.SamplesPerPixel = "架空^花子", "MONOCHROME2", 1
+    file.NumberOfFrames, file.Rows, file.Columns = frames.shape
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 12, 11, 0
+    file.SpecificCharacterSet, file.PixelData = "ISO_IR 192", frames.tobytes()
+    (tmp_path / "in").mkdir()
+    pydicom.dcmwrite(tmp_path / "in" / "ct.dcm", file, enforce_file_format=True)
+    (tmp_path / "in" / "ct.txt").write_text("架空のCTです。")
+    (tmp_path / "in" / "cut.dcm").write_bytes((tmp_path / "in" / "ct.dcm").read_bytes()[:-9])
+    (tmp_path / "in" / "cut.txt").write_text("切れたCTです。")
+    assert build_set(tmp_path / "in", tmp_path / "out") == {"samples": 1, "errors": 1}
+    assert check_shards(tmp_path / "out") == []
+    reader = ShardReader(tmp_path / "out")
+    sample = reader.read(0)
+    assert sample.messages[0].content[:3] == [0, 1, 2]
+    assert reader.sizes(0) == [(5, 6)] * 3
+    for image, frame in zip(sample.images, load_frames(tmp_path / "in" / "ct.dcm"), strict=True):
+        assert (np.asarray(Image.open(BytesIO(image.read())).convert("RGB")) == np.asarray(frame)).all()
+    assert not any("花子".encode() in path.read_bytes() for path in (tmp_path / "out").iterdir())

@@ -56,6 +56,12 @@ def test_bad_records_are_data_errors(record: dict[str, Any], fault: str) -> None
         Sample.from_record(record, [ImageRef(data=b"x")], where="shard.tar:a:json")
 
 
+def test_a_known_size_does_not_tell_image_references_apart() -> None:
+    """A sample read back from a shard, whose index knows sizes, equals the one that was written."""
+    assert ImageRef(data=b"x", size=(4, 3)) == ImageRef(data=b"x")
+    assert ImageRef(data=b"x").size is None
+
+
 def test_image_reference_reads_bytes_or_file(tmp_path: Path) -> None:
     (tmp_path / "i").write_bytes(b"pixels")
     assert ImageRef(path=str(tmp_path / "i")).read() == ImageRef(data=b"pixels").read()

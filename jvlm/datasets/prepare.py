@@ -6,9 +6,11 @@ from pathlib import Path
 from PIL import Image
 
 from jvlm.errors import DataError
-from jvlm.images.load import load_image
+from jvlm.images.load import load_frames, load_image
 from jvlm.images.shards.format import image_extension
 from jvlm.sample import ImageRef, Message, Sample
+
+_HEAD_BYTES = 132  # what tells a DICOM file
 
 
 def prepared(sample: Sample) -> Sample:
@@ -33,11 +35,6 @@ def prepared(sample: Sample) -> Sample:
     return Sample(sample.id, messages, stored, rejected, sample.meta)
 
 
-def load_frames(source: ImageRef) -> list[Image.Image]:
-    """Every frame of a picture."""
-    return [load_image(source)]
-
-
 def _frames(reference: ImageRef) -> list[bytes]:
     if image_extension(_head(reference)) is None:
         return [_png(frame) for frame in load_frames(reference)]
@@ -47,12 +44,12 @@ def _frames(reference: ImageRef) -> list[bytes]:
 
 def _head(reference: ImageRef) -> bytes:
     if reference.data is not None:
-        return reference.data[:16]
+        return reference.data[:_HEAD_BYTES]
     try:
         if not Path(reference.path or "").is_file():
             return b""
         with open(reference.path or "", "rb") as file:
-            return file.read(16)
+            return file.read(_HEAD_BYTES)
     except (OSError, ValueError):  # told by who reads it
         return b""
 

@@ -1,6 +1,7 @@
 """Every kind of image against an expectation computed with numpy alone."""
 
 import io
+import os
 import struct
 import time
 import warnings
@@ -11,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, PngImagePlugin
 
-from jvlm.errors import DataError
-from jvlm.images.load import DEFAULT_LIMITS, Limits, load_image
+from jvlm.errors import DataError, UsageError
+from jvlm.images.load import DEFAULT_LIMITS, Limits, image_size, load_frames, load_image
 from jvlm.sample import ImageRef
 
 H, W = 16, 24
@@ -61,6 +62,8 @@ def _check(data: bytes, expected: np.ndarray) -> np.ndarray:
     pixels = np.asarray(image).astype(float)
     assert pixels.shape == expected.shape
     assert np.abs(pixels - expected).max() <= 1.0
+    assert image_size(data) == image.size
+    assert [frame.tobytes() for frame in load_frames(data)] == [image.tobytes()]
     return pixels
 
 
@@ -205,6 +208,36 @@ def test_float_with_nan_and_infinity() -> None:
             load_image(_encode(Image.fromarray(np.full((H, W), np.nan, np.float32)), "TIFF"))
 
 
+def test_given_window() -> None:
+    """Centre and width in the values of the file; integers by PS3.3 C.11.2.1.2, floats from edge to edge."""
+    values = TWELVE_BIT.astype(np.int32) - 1024
+    expected = _grey(np.clip((values - 39.5) / 399 + 0.5, 0, 1) * 255)
+    for kind, shift in (("PNG", 1024), ("TIFF", 1024), ("TIFF", 0)):
+        stored = values + shift
+        image = Image.fromarray(stored.astype(np.uint16) if shift else stored)
+        pixels = np.asarray(load_image(_encode(image, kind), window=(40 + shift, 400))).astype(float)
+        assert np.abs(pixels - expected).max() <= 1.0
+    exact = _grey(np.clip((values / 1000 - 0.04) / 0.4 + 0.5, 0, 1) * 255)
+    data = _encode(Image.fromarray((values / 1000).astype(np.float32)), "TIFF")
+    assert np.abs(np.asarray(load_image(data, window=(0.04, 0.4))) - exact).max() <= 1.0
+    data = _encode(Image.fromarray(TWELVE_BIT), "TIFF", tiffinfo={262: 0})  # white is zero
+    pixels = np.asarray(load_image(data, window=(1064, 400))).astype(float)
+    assert np.abs(pixels - (255 - expected)).max() <= 1.0
+
+
+def test_window_that_does_not_fit() -> None:
+    for name in ("png rgb", "png grey", "png palette", "jpeg"):
+        with pytest.raises(DataError, match="a window is for greyscale of more than 8 bits, this image is"):
+            load_image(GOLDEN[name][0], window=(100, 50))
+    with pytest.raises(DataError, match=r"'lung' is in Hounsfield units.*give centre and width"):
+        load_image(GOLDEN["png 16 bit"][0], window="lung")
+    with pytest.raises(DataError, match="at least 1 wide"):
+        load_image(GOLDEN["png 16 bit"][0], window=(100, 0.5))
+    for window in ("lunge", (100, 0), (float("nan"), 1)):
+        with pytest.raises(UsageError):
+            load_frames(GOLDEN["png 16 bit"][0], window=window)
+
+
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF 2.32, tag 0x0112: where row 0 and column 0 stand
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -236,6 +269,37 @@ def test_meaningless_orientation_is_ignored(orientation: int) -> None:
     _check(_encode(Image.fromarray(RGB), exif=exif), RGB)
 
 
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def test_exif_behind_the_pixels_of_a_png() -> None:
+    """Pillow shows it only once all pixels are decoded; the size must know of it before."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = _encode(Image.fromarray(RGB))
+    late = data[:-12] + _chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + data[-12:]
+    assert image_size(late) == (H, W)
+    _check(late, UPRIGHT[6](RGB))
+    behind_the_end = data + _chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    _check(behind_the_end, RGB)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "TIFF LZW"])
+def test_an_orientation_in_xmp_is_not_exif(kind: str) -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    options: dict[str, Any] = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
+    if kind.startswith("TIFF"):
+        options = {"tiffinfo": {700: xmp}, "compression": "tiff_lzw" if kind == "TIFF LZW" else None}
+    elif kind == "PNG":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        options = {"pnginfo": text}
+    else:
+        options["xmp"] = xmp
+    _check(_encode(Image.fromarray(_blocks()), kind.split()[0], **options), _blocks())
+
+
 def test_damaged_exif_does_not_refuse_the_image() -> None:
     broken = b"Exif\0\0II*\0\xff\xff\xff\xff"
     data = _encode(Image.fromarray(_blocks()), "JPEG", quality=100, subsampling=0, exif=broken)
@@ -245,11 +309,48 @@ def test_damaged_exif_does_not_refuse_the_image() -> None:
 
 
 def _png_header(width: int, height: int) -> bytes:
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", zlib.compress(bytes(10**6))) + _chunk(b"IEND", b"")
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10**6))) + chunk(b"IEND", b"")
+
+def _other_headers(width: int, height: int) -> dict[str, bytes]:
+    """Headers of the other formats that promise this size, written by hand."""
+    return {
+        "gif": b"GIF89a" + struct.pack("<HH", width, height) + b"\0\0\0,\0\0\0\0"
+        + struct.pack("<HHB", width, height, 0) + b"\x08\0;",
+        "bmp": b"BM" + struct.pack("<IHHI", 54, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, *[0] * 6),
+        "jpeg": b"\xff\xd8\xff\xc0\0\x11\x08" + struct.pack(">HH", height, width)
+        + b"\3\1\x11\0\2\x11\0\3\x11\0\xff\xda\0\x0c\3\1\0\2\0\3\0\0\x3f\0",
+        "webp": b"RIFF" + struct.pack("<I", 30) + b"WEBPVP8L" + struct.pack("<I", 18)
+        + b"\x2f" + struct.pack("<I", (width - 1) % 2**14 | (height - 1) % 2**14 << 14) + bytes(13),
+        "tiff": b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 7) + b"".join(
+            struct.pack("<HHII", tag, 4, 1, value)
+            for tag, value in ((256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, 8), (279, 8))
+        ) + bytes(4),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _other_headers(1, 1))
+def test_every_formats_size_is_checked_before_its_pixels(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16,000 × 16,000 is under the limit of a side and above that of pixels; no decoder may start."""
+
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("pixels were decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decode)
+    for use in (load_image, image_size):
+        with pytest.raises(DataError, match=r"16000 × 16000 pixels|far too many pixels"):
+            use(_other_headers(16000, 16000)[kind])
+
+
+def test_size_alone_decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("pixels were decoded")
+
+    sizes = {name: load_image(data).size for name, (data, _) in GOLDEN.items()}
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decode)
+    assert {name: image_size(data) for name, (data, _) in GOLDEN.items()} == sizes
 
 
 @pytest.mark.parametrize(
@@ -267,8 +368,9 @@ def test_bomb_is_refused_by_its_header(size: tuple[int, int], fault: str, monkey
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", decode)
     start = time.perf_counter()
-    with pytest.raises(DataError, match=fault):
-        load_image(_png_header(*size))
+    for use in (load_image, image_size):
+        with pytest.raises(DataError, match=fault):
+            use(_png_header(*size))
     assert time.perf_counter() - start < 1.0
 
 
@@ -302,8 +404,9 @@ def test_truncated_is_refused(name: str, share: float, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("data", [b"", b"GIF89a", b"\xff\xd8\xff", b"not an image", b"%!PS-Adobe-3.0 EPSF-3.0\n"])
 def test_other_bytes_are_refused(data: bytes) -> None:
-    with pytest.raises(DataError, match=r"^image: "):
-        load_image(data)
+    for use in (load_image, load_frames, image_size):
+        with pytest.raises(DataError, match=r"^image: "):
+            use(data)
 
 
 @pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "PDF", "JPEG2000", "PCX"])
@@ -312,8 +415,9 @@ def test_other_formats_are_refused(kind: str) -> None:
         data = _encode(Image.fromarray(RGB), kind)
     except (KeyError, OSError):
         pytest.skip(f"this Pillow writes no {kind}")
-    with pytest.raises(DataError, match="not a readable PNG, JPEG, WebP, BMP, GIF or TIFF"):
-        load_image(data)
+    for use in (load_image, image_size):
+        with pytest.raises(DataError, match="not a readable PNG, JPEG, WebP, BMP, GIF, TIFF or DICOM"):
+            use(data)
 
 
 def test_sources_and_their_names(tmp_path: Path) -> None:
@@ -326,9 +430,12 @@ def test_sources_and_their_names(tmp_path: Path) -> None:
         load_image(ImageRef(path=str(path)))
     with pytest.raises(DataError, match=r"^a\.tar:k:0: not a readable"):
         load_image(b"x", where="a.tar:k:0")
-    for absent, fault in ((tmp_path / "no.png", "no such file"), (tmp_path, "not a plain file")):
-        with pytest.raises(DataError, match=fault):
-            load_image(absent)
+    os.mkfifo(tmp_path / "pipe")  # reading it would wait for ever
+    refused = (("no.png", "no such file"), ("", "not a plain file"), ("pipe", "not a plain file"))
+    for use in (load_image, load_frames, image_size):
+        for name, fault in refused:
+            with pytest.raises(DataError, match=fault):
+                use(tmp_path / name)
     with pytest.raises(DataError):
         load_image("a\0b")
     with pytest.raises(DataError, match="the image is empty"):

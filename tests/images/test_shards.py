@@ -183,6 +183,7 @@ def test_extension_follows_the_content() -> None:
     kinds = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
     assert {kind: image_extension(_image(0, kind)) for kind in kinds} == kinds
     assert image_extension(b"%PDF-1.7") is None
+    assert image_extension(b"II*\0".ljust(128) + b"DICM") is None
 
 
 @pytest.mark.parametrize(
@@ -317,7 +318,7 @@ def test_check_names_every_fault_at_once(folder: Path) -> None:
         "dataset.json: counts differ from the index, which has 7 samples, 17 images",
         "SHARD-000000.tar: content differs from its hash in dataset.json",
         "SHARD-000002.tar: the shard is missing",
-        "SHARD-000000.tar:b-1:0: not a readable PNG, JPEG, WebP, BMP, GIF or TIFF image",
+        "SHARD-000000.tar:b-1:0: not a readable PNG, JPEG, WebP, BMP, GIF, TIFF or DICOM image",
         f"SHARD-000000.tar:{shard_key(IDS[2])}:json: message names image 7, the sample has 2",
     ]
 

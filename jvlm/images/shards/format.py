@@ -28,7 +28,9 @@ _SAFE_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.tar")
 
 
 def image_extension(data: bytes) -> str | None:
-    """File extension by the first bytes, whatever the file was called; None for an unknown format."""
+    """File extension by the first bytes, whatever the file was called; None for a format that shards do not hold."""
+    if data[128:132] == b"DICM":  # before it anything may stand, the beginning of a TIFF too
+        return None
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     return next((extension for magic, extension in _MAGIC if data.startswith(magic)), None)

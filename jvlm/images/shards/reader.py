@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jvlm.errors import DataError
+from jvlm.images.load import image_size
 from jvlm.images.shards.format import CARD, INDEX, ShardIndex, read_card, shard_key
-from jvlm.images.shards.size import image_size
 from jvlm.sample import ImageRef, Sample
 
 

@@ -13,6 +13,7 @@ import zstandard
 
 from jvlm.errors import DataError
 from jvlm.files import new_folder, sha256_file, write_json
+from jvlm.images.load import image_size
 from jvlm.images.shards.format import (
     CARD,
     FORMAT,
@@ -24,7 +25,6 @@ from jvlm.images.shards.format import (
     shard_file,
     shard_key,
 )
-from jvlm.images.shards.size import image_size
 from jvlm.sample import Sample
 
 SAMPLES_PER_SHARD = 2000
