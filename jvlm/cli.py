@@ -8,21 +8,25 @@ from typing import Annotated, Any
 
 import typer
 
+from jvlm.commands import data as data_commands
+from jvlm.commands.output import Json, Overrides
+from jvlm.commands.output import print_record as _print
+from jvlm.commands.output import quiet as _quiet
+from jvlm.commands.output import say as _say
+from jvlm.commands.output import say_aside as _say_aside
+from jvlm.commands.output import table as _table
 from jvlm.errors import EXIT_FAILURE, EXIT_ITEM_ERRORS, JvlmError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 TOYWORLD = "toyworld"
-data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, build, check.")
 text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
-app.add_typer(data_app, name="data")
+app.add_typer(data_commands.app, name="data")
 app.add_typer(text_app, name="text")
 app.add_typer(tokenizer_app, name="tokenizer")
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; configs that ship with jvlm are found by name too.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Settings that replace the file's: key.sub=value")]
 Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def main() -> None:
@@ -322,71 +326,6 @@ def start_app(
     sys.exit(subprocess.call(command, env=os.environ | {"JVLM_MODEL": str(model.resolve())}))
 
 
-@data_app.command(name="list")
-def data_list(as_json: Json = False) -> None:
-    """The data sets jvlm knows by name."""
-    from jvlm.datasets import cards
-
-    found = cards()
-    if as_json:
-        print(json.dumps(found, ensure_ascii=False))
-        return
-    _table(["name", "licence", "source"], [[n, str(c.get("licence")), str(c.get("source"))] for n, c in found.items()])
-
-
-@data_app.command(name="fetch")
-def data_fetch(
-    name: Annotated[str, typer.Argument(help="A known data set.")],
-    out: Annotated[Path, typer.Option(help="The folder the published files are downloaded to.")],
-    as_json: Json = False,
-) -> None:
-    """Download the published files of a data set: licence shown first, hashes verified."""
-    from jvlm.datasets import fetch_named
-
-    _print(fetch_named(name, out, _quiet if as_json else _say), as_json)
-
-
-@data_app.command(name="build")
-def data_build(
-    name: Annotated[str, typer.Argument(help="A known data set, or a JSONL of captions, conversations or pairs.")],
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
-    source: Annotated[Path | None, typer.Option(help="The published files of a set that is converted.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of a generated set.")] = 7,
-    overrides: Overrides = None,
-    as_json: Json = False,
-) -> None:
-    """Build a data set: shards with an index and hashes, text, or the records of an exam."""
-    from jvlm.config import load_config
-    from jvlm.datasets import build_named, build_rows, convert_named
-    from jvlm.settings import DataStage
-
-    if name.endswith(".jsonl") or source:
-        if overrides:
-            raise UsageError("this set has no settings", fix=f"leave out {' '.join(overrides)}")
-        counts = convert_named(name, source, out) if source else build_rows(Path(name), out)
-        _print(counts, as_json)
-        if counts["errors"]:
-            raise typer.Exit(EXIT_ITEM_ERRORS)
-        return
-    settings = load_config(DataStage, None, overrides or []).model_dump(exclude={"set"})
-    _print(build_named(name, out, seed, settings, _quiet if as_json else _say), as_json)
-
-
-@data_app.command(name="check")
-def data_check(folder: Annotated[Path, typer.Argument(help="A folder of shards.")], as_json: Json = False) -> None:
-    """Every fault of a folder of shards, at once."""
-    from jvlm.errors import EXIT_BAD_DATA
-    from jvlm.images.shards import check_shards
-
-    faults = check_shards(folder)
-    if as_json:
-        print(json.dumps({"faults": faults}, ensure_ascii=False))
-    else:
-        print("\n".join(faults) or "no fault found")
-    if faults:
-        raise typer.Exit(EXIT_BAD_DATA)
-
-
 @text_app.command(name="build")
 def text_build(
     config: ConfigPath,
@@ -516,29 +455,3 @@ def _config(path: Path) -> Path:
     if not shipped:
         raise UsageError("config file not found", where=path)
     return shipped[0]
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-
-
-def _print(record: dict[str, Any], as_json: bool) -> None:
-    print(json.dumps(record, ensure_ascii=False, indent=None if as_json else 2))
-
-
-def _say_aside(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-def _quiet(text: str) -> None:
-    """Progress has no place in JSON output."""

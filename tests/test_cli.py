@@ -168,6 +168,43 @@ def test_captions_with_bad_rows_are_built_and_the_exit_code_says_so(jvlm, tmp_pa
     assert "content differs" in json.loads(output)["faults"][0]
 
 
+def test_a_public_layout_is_built_in_several_processes(jvlm, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(3):
+        (source / f"{number}.png").write_bytes(encoded_image(number))
+    (source / "0.txt").write_text("赤い丸です。")
+    (source / "2.txt").write_text("青い丸です。")
+    card = ["--licence", "CC0", "--origin", "https://example.org"]
+    how = ["--workers", 2, "--samples-per-shard", 2, *card, "--json"]
+    build = ["data", "build", source, "--out", tmp_path / "set", *how]
+    code, output, _ = jvlm(*build)
+    assert (code, json.loads(output)) == (EXIT_ITEM_ERRORS, {"samples": 2, "errors": 1})
+    (row,) = read_json_lines(tmp_path / "set.errors.jsonl")
+    assert row["where"] == str(source / "1.png")
+    made = ShardReader(tmp_path / "set").card
+    assert (made["layout"], made["licence"], made["source"]) == ("folder", "CC0", "https://example.org")
+    assert [shard["samples"] for shard in made["shards"]] == [1, 1]
+    assert jvlm("data", "check", tmp_path / "set")[:2] == (0, "no fault found\n")
+    (source / "1.txt").write_text("緑の丸です。")
+    assert jvlm(*build)[0] == 0
+    assert not (tmp_path / "set.errors.jsonl").exists()
+    known = ["toyworld", "--workers", 2], ["jaquad", "--source", source, "--licence", "CC0"]
+    ours = [source / "0.png"], [source, "--layout", "csv"], [source, "text_bytes=5"], ["pipe:cat x.tar"]
+    for wrong in (*known, *ours):
+        code, _, error = jvlm("data", "build", *wrong, "--out", tmp_path / "out")
+        assert code == EXIT_USAGE, wrong
+        assert "give" in error or "leave" in error
+    assert jvlm("data", "build", tmp_path / "none", "--layout", "folder", "--out", tmp_path / "out")[0] == EXIT_BAD_DATA
+
+
+def test_building_shards_needs_no_torch(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(encoded_image(1))
+    (tmp_path / "in" / "a.txt").write_text("赤い丸です。")
+    test_light_commands_import_nothing_heavy(["data", "build", str(tmp_path / "in"), "--out", str(tmp_path / "set")])
+
+
 def test_an_exam_is_converted_and_the_exit_code_tells_of_faults(jvlm, tmp_path):
     row = {"id": "1", "exam": 58, "session": "am", "number": 1, "question": "どれか。", "choices": ["赤", "青"]}
     row |= {"choice_images": None, "images": [], "answer": [2], "flags": []}

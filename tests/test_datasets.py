@@ -90,7 +90,7 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
 
 
 def test_nothing_usable_and_nothing_there_are_errors(tmp_path):
-    with pytest.raises(DataError, match="no usable row") as caught:
+    with pytest.raises(DataError, match="nothing usable") as caught:
         build(tmp_path, "{", row("nowhere.png", "赤"))
     assert "set.errors.jsonl" in str(caught.value)
     assert len(read_json_lines(tmp_path / "set.errors.jsonl")) == 2

@@ -10,9 +10,8 @@ from urllib.request import Request
 
 import pytest
 
-from jvlm import datasets
 from jvlm.cli import app
-from jvlm.datasets import cards, fetch_named
+from jvlm.datasets import cards, fetch_named, named
 from jvlm.errors import DataError, UsageError
 from jvlm.fetch import _CheckedRedirects
 from jvlm.files import sha256_bytes, sha256_file
@@ -73,7 +72,7 @@ def server(monkeypatch) -> Iterator[Server]:
 @pytest.fixture
 def card(monkeypatch):
     made = {"name": "made", "title": "A made set", "licence": "CC0-1.0", "source": "nowhere", "files": []}
-    monkeypatch.setattr(datasets, "cards", lambda: {"made": made})
+    monkeypatch.setattr(named, "cards", lambda: {"made": made})
     return made
 
 

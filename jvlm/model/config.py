@@ -124,11 +124,6 @@ class VisionConfig(Config):
         """Patches along one side."""
         return self.image_size // self.patch_size
 
-    @property
-    def feature_width(self) -> int:
-        """Channels of the features that the projector takes."""
-        return self.width
-
 
 OWN_SETTINGS = {"pixel_shuffle": ("shuffle", 2), "resampler": ("queries", 64)}
 """What only one kind of projector has, and its value when left out."""

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from jvlm.errors import DataError
-from jvlm.images.load import load_image
+from jvlm.images.load import image_size
 from jvlm.model.config import ProjectorConfig, TilesConfig, VisionConfig, num_image_tokens
 from jvlm.model.geometry import WHOLE, Grid, Size, grids_for, image_tokens
 from jvlm.sample import ImageRef, Message, Part, Sample
@@ -157,7 +157,7 @@ class Processor:
 
     def size(self, image: ImageRef) -> Size:
         """Upright width and height, from the file where nobody noted them. Raises DataError."""
-        return image.size or load_image(image).size
+        return image.size or image_size(image)
 
     def length(self, sample: Sample) -> int:
         """Input tokens the sample takes in a packed row (its ids less the last, which is only ever a label)."""

@@ -42,9 +42,9 @@ class StageContext:
         """Image shards by set name."""
         return self.data / "shards"
 
-    def shard_folder(self, name: str) -> Path:
-        """A set that the data stage left, or one of the user's: what holds a slash is a path."""
-        return Path(name) if "/" in name else self.shards / name
+    def shard_folder(self, name: str) -> str | Path:
+        """A set that the data stage left, or one of the user's: what holds a slash is a path or an address."""
+        return name if "/" in name else self.shards / name
 
     @property
     def tokenizer(self) -> Path:

@@ -10,7 +10,7 @@ from jvlm_data.toyworld import judge
 
 from jvlm.errors import DataError
 from jvlm.files import read_json, sha256_file, write_json
-from jvlm.images.shards import ShardReader, write_shards
+from jvlm.images.shards import ShardReader, open_shards, write_shards
 from jvlm.infer.generate import VisionLanguageModel
 from jvlm.model.directory import Loaded, load_directory, write_model_files
 from jvlm.sample import Message, Sample
@@ -50,7 +50,7 @@ def _pairs(context: StageContext, loaded: Loaded) -> ShardReader:
     """The pairs that are given, or those made of the model's own answers when they are not there yet."""
     config: PreferStage = context.config
     if config.shards is not None:
-        pairs = ShardReader(context.shard_folder(config.shards))
+        pairs = open_shards(context.shard_folder(config.shards))
         context.say(f"{len(pairs)} pairs")
         return pairs
     folder = context.folder / "pairs"

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from jvlm.files import repeat_folder, write_text
-from jvlm.images.shards import ShardReader
+from jvlm.images.shards import open_shards
 from jvlm.infer.likelihood import bits_per_character
 from jvlm.model.adopt_tower import adopt_tower, is_open_clip
 from jvlm.model.directory import load_directory, write_model_files
@@ -73,7 +73,7 @@ def _fit_projector(
 ) -> None:
     """Standardise the tower's features over images from all of the stage's data."""
     shards = next(source.shards for source in context.config.data if source.shards)
-    samples = ImageSamples(ShardReader(context.shard_folder(shards)), processor)
+    samples = ImageSamples(open_shards(context.shard_folder(shards)), processor)
     count = len(samples.views)
     number = max(1, FIT_VIEWS * count // max(1, int(samples.views.sum())))  # samples that have so many views
     pixels = [p for index in spread(count, number) for p in samples.example(index).pixels]
@@ -163,7 +163,7 @@ def _note_dropped(context: StageContext, sets: dict[Any, SampleSet], ledger: Pat
 
 def _open(context: StageContext, source: Source, processor: Processor, packing: PackingConfig) -> SampleSet:
     if source.shards is not None:
-        reader = ShardReader(context.shard_folder(source.shards))
+        reader = open_shards(context.shard_folder(source.shards))
         return ImageSamples(reader, processor, packing.row_length, packing.overlong)
     assert source.text is not None
     documents = {

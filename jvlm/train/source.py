@@ -6,6 +6,7 @@ epoch's permutation alone, so the batch of any step is a pure function of (seed,
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from threading import Lock
 from typing import Protocol
 
@@ -15,13 +16,13 @@ from jvlm.errors import DataError
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.packed import Example, PackedBatch, pack
-from jvlm.model.geometry import Size
 from jvlm.model.processor import IGNORED, Encoded, Processor
 from jvlm.sample import ImageRef, Sample
 from jvlm.text.shards import TokenShards
 from jvlm.train.config import Overlong
 from jvlm.train.order import permute
 from jvlm.train.packing import Piece, Row, plan_documents, plan_samples
+from jvlm.train.streaming import interleaved, repeated, streamed_order
 
 
 class SampleSet(Protocol):
@@ -35,6 +36,12 @@ class SampleSet(Protocol):
     def example(self, index: int) -> Example: ...
     def document_of(self, index: int) -> int | None:
         """The number in its token shards of the document that sample `index` is of; None for other data."""
+
+    def order(self, seed: int, epoch: int, count: int | None = None) -> np.ndarray | None:
+        """The order of an epoch of a set that should not be read at random; None where any order will do.
+
+        With `count` that of a set repeated, or broken off, after so many samples: sample number modulo its length.
+        """
 
 
 class TokenDocuments:
@@ -70,6 +77,9 @@ class TokenDocuments:
 
     def document_of(self, index: int) -> int:
         return int(self.document[index])
+
+    def order(self, seed: int, epoch: int, count: int | None = None) -> None:
+        return None
 
 
 class ImageSamples:
@@ -117,19 +127,8 @@ class ImageSamples:
         images = [ImageRef()] * self.shards.num_images(number)
         messages = Sample.from_record(self.shards.record(number), images).messages
         room = self.row_length + 1 if self.row_length is not None and self.overlong == "fewer_tiles" else None
-        return self.processor.encode(messages, sizes=self._sizes(number), room=room)
-
-    def _sizes(self, number: int) -> list[Size | None]:
-        """Of a sample's pictures; None for one that cannot be read, which is grey and whole. None needed: no tiles."""
-        if not self.processor.tiles.per_image:
-            return []
-        sizes: list[Size | None] = []
-        for image in self.shards.read(number).images:
-            try:
-                sizes.append(self.processor.size(image))
-            except DataError:
-                sizes.append(None)
-        return sizes
+        sizes = self.shards.sizes(number) if self.processor.tiles.per_image else []
+        return self.processor.encode(messages, sizes=sizes, room=room)
 
     def _too_long(self, identity: str, length: int, number: int) -> DataError:
         return DataError(
@@ -140,6 +139,15 @@ class ImageSamples:
 
     def document_of(self, index: int) -> None:
         return None
+
+    def order(self, seed: int, epoch: int, count: int | None = None) -> np.ndarray | None:
+        shards, samples = self.shards, len(self.numbers)
+        if shards.buffer is None:
+            return None
+        one_pass = partial(streamed_order, shards.shard_numbers[self.numbers], shards.buffer, seed)
+        order = repeated(one_pass, samples, samples if count is None else count, epoch)
+        shards.will_read(self.numbers[order % samples])
+        return order
 
 
 class Mixture:
@@ -168,6 +176,21 @@ class Mixture:
     def document_of(self, index: int) -> int | None:
         inner, number = self._locate(index)
         return inner.document_of(number)
+
+    def order(self, seed: int, epoch: int, count: int | None = None) -> np.ndarray | None:
+        """The sets interleaved in proportion where one of them has an order of its own."""
+        assert count is None
+        orders = [s.order(seed, epoch, number) for s, number in zip(self.sets, self.counts, strict=True)]
+        if all(order is None for order in orders):
+            return None
+        return interleaved(
+            [
+                permute(np.arange(number), number, seed, epoch) if order is None else order
+                for order, number in zip(orders, self.counts, strict=True)
+            ],
+            seed,
+            epoch,
+        )
 
     def _locate(self, index: int) -> tuple[SampleSet, int]:
         which = int(np.searchsorted(self.starts, index, side="right")) - 1
@@ -220,7 +243,9 @@ class PackedRows:
 
     def _plan(self, epoch: int) -> None:
         count = len(self.data.lengths)
-        order = permute(np.arange(count), count, self.seed, epoch)
+        order = self.data.order(self.seed, epoch)
+        if order is None:
+            order = permute(np.arange(count), count, self.seed, epoch)
         plan = plan_documents if self.data.cuttable else plan_samples
         self._rows, self._epoch = plan(self.data.lengths, order, self.row_length), epoch
 

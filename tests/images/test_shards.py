@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 from PIL import Image
 
 from jvlm.errors import DataError
-from jvlm.files import read_json, verify_folder, write_json
+from jvlm.files import read_json, sha256_file, verify_folder, write_json
 from jvlm.images.shards import ShardReader, check_shards, image_extension, shard_key, write_shards
 from jvlm.sample import ImageRef, Message, Sample
 
 
 def _image(seed: int, kind: str) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, kind)
     return stream.getvalue()
@@ -32,7 +33,7 @@ def _samples() -> Iterator[Sample]:
     """Seven samples with 0, 1 or 2 images, and one with 12."""
     for number, name in enumerate(IDS):
         count = 12 if name == "e" else number % 3
-        images = [ImageRef(data=_image(number + i, ("PNG", "JPEG")[i % 2])) for i in range(count)]
+        images = [ImageRef(data=_image(number + i, ("PNG", "JPEG")[i % 2]), size=(8, 6)) for i in range(count)]
         turns = [Message("user", [*range(count), "これは何ですか。"]), Message("assistant", [f"答え{number}"])]
         rejected = [Message("assistant", ["いいえ"])] if number == 2 else None
         yield Sample(name, turns, images, rejected, {"set": "toy", "n": number})
@@ -77,6 +78,81 @@ def test_same_samples_same_bytes(folder: Path, tmp_path: Path) -> None:
     assert other["fingerprint"] != ShardReader(folder).fingerprint
 
 
+def test_sizes_are_in_the_index(tmp_path: Path) -> None:
+    """Upright, also where EXIF turns the picture, and known without reading any of it."""
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(turned, "JPEG", exif=exif)
+    mixed = [ImageRef(data=turned.getvalue()), ImageRef(data=_image(0, "PNG"))]
+    write_shards([Sample("a", []), Sample("b", [], mixed), Sample("c", [], mixed[1:])], tmp_path / "set")
+    reader = ShardReader(tmp_path / "set")
+    for shard in (tmp_path / "set").glob("*.tar"):
+        shard.rename(shard.with_suffix(".away"))
+    assert [reader.sizes(i) for i in range(3)] == [[], [(20, 30), (8, 6)], [(8, 6)]]
+    for shard in (tmp_path / "set").glob("*.away"):
+        shard.rename(shard.with_suffix(".tar"))
+    assert [image.size for image in reader.read(1).images] == [(20, 30), (8, 6)]
+    with np.load(tmp_path / "set" / "index.npz") as index:
+        arrays = dict(index)
+    np.savez(tmp_path / "set" / "index.npz", **{**arrays, "sizes": arrays["sizes"] + 1})
+    faults = [fault for fault in check_shards(tmp_path / "set") if "pixels" in fault]
+    assert [fault.rpartition(": ")[2] for fault in faults] == [
+        "20 × 30 pixels, the index says 21 × 31",
+        "8 × 6 pixels, the index says 9 × 7",
+        "8 × 6 pixels, the index says 9 × 7",
+    ]
+    del arrays["sizes"]  # as versions before wrote it
+    np.savez(tmp_path / "set" / "index.npz", **arrays)
+    old = ShardReader(tmp_path / "set")
+    assert old.sizes(1) == [(20, 30), (8, 6)]
+    assert old.read(1).images[0].size is None
+
+
+def test_records_stand_in_one_file_too(folder: Path) -> None:
+    with open(folder / "records.jsonl.zst", "rb") as file:
+        lines = zstandard.ZstdDecompressor().stream_reader(file).read().splitlines()
+    assert [json.loads(line) for line in lines] == [sample.to_record() for sample in _samples()]
+    with open(folder / "records.jsonl.zst", "wb") as file:
+        file.write(zstandard.ZstdCompressor().compress(b"\n".join([*lines[:4], b"{}"]) + b"\n"))
+    card = read_json(folder / "dataset.json")
+    card["records_sha256"] = sha256_file(folder / "records.jsonl.zst")
+    write_json(folder / "dataset.json", card)
+    faults = [fault.removeprefix(f"{folder}/records.jsonl.zst") for fault in check_shards(folder)]
+    assert faults == [f":5: not the record of {ShardReader(folder).where(4, 'json')}", ": 5 records, the index has 7"]
+
+
+def test_the_card_says_what_it_is_told(tmp_path: Path) -> None:
+    about = {"layout": "coco", "licence": "CC BY 4.0", "source": "https://example.org"}
+    card = write_shards(_samples(), tmp_path / "set", about=about)
+    assert card | about == card
+    assert card["num_bytes"] == sum(path.stat().st_size for path in (tmp_path / "set").glob("*.tar"))
+    assert read_json(tmp_path / "set" / "dataset.json") == card
+
+
+@pytest.mark.parametrize("name", [None, "../x.tar", "/x.tar", "pipe:cat x.tar", "x.tar.sh", "a/x.tar", 5, ".tar"])
+def test_a_card_may_name_only_plain_files(folder: Path, name: object) -> None:
+    card = read_json(folder / "dataset.json")
+    card["shards"][0]["file"] = name
+    write_json(folder / "dataset.json", card)
+    with pytest.raises(DataError, match=r"dataset\.json: the card"):
+        ShardReader(folder)
+
+
+def test_bytes_are_those_of_webdatasets_own_writer(folder: Path, tmp_path: Path) -> None:
+    import webdataset
+
+    with (
+        open(tmp_path / "theirs.tar", "wb") as file,
+        webdataset.TarWriter(file, user="jvlm", group="jvlm", mtime=0, encoder=False) as writer,
+    ):
+        for sample in list(_samples())[3:6]:
+            fields = {f"{i}.{'jpg' if i % 2 else 'png'}": image.data for i, image in enumerate(sample.images)}
+            record = json.dumps(sample.to_record(), ensure_ascii=False).encode()
+            writer.write({"__key__": shard_key(sample.id), "json": record, **fields})
+    assert (folder / "SHARD-000001.tar").read_bytes() == (tmp_path / "theirs.tar").read_bytes()
+
+
 def test_webdataset_reads_the_shards_as_they_are(folder: Path) -> None:
     import webdataset
 
@@ -107,6 +183,7 @@ def test_extension_follows_the_content() -> None:
     kinds = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
     assert {kind: image_extension(_image(0, kind)) for kind in kinds} == kinds
     assert image_extension(b"%PDF-1.7") is None
+    assert image_extension(b"II*\0".ljust(128) + b"DICM") is None
 
 
 @pytest.mark.parametrize(
@@ -235,12 +312,26 @@ def test_check_names_every_fault_at_once(folder: Path) -> None:
     card = read_json(folder / "dataset.json")
     write_json(folder / "dataset.json", {**card, "num_images": 3})
     faults = [fault.removeprefix(f"{folder}/") for fault in check_shards(folder)]
+    place = f"{folder}/SHARD-000000.tar:{shard_key(IDS[2])}:json"
     assert faults == [
+        f"records.jsonl.zst:3: not the record of {place}",
         "dataset.json: counts differ from the index, which has 7 samples, 17 images",
         "SHARD-000000.tar: content differs from its hash in dataset.json",
         "SHARD-000002.tar: the shard is missing",
         "SHARD-000000.tar:b-1:0: not a readable PNG, JPEG, WebP, BMP, GIF, TIFF or DICOM image",
         f"SHARD-000000.tar:{shard_key(IDS[2])}:json: message names image 7, the sample has 2",
+    ]
+
+
+def test_an_index_of_other_places_is_found(folder: Path) -> None:
+    with np.load(folder / "index.npz") as index:
+        arrays: dict[str, Any] = dict(index)
+    arrays["ranges"][arrays["start"][2] + 1] += (0, 2)  # the padding behind an image is taken for a part of it
+    np.savez(folder / "index.npz", **arrays)
+    faults = [fault.removeprefix(f"{folder}/") for fault in check_shards(folder)]
+    assert faults == [
+        "index.npz: content differs from its hash in dataset.json",
+        f"SHARD-000000.tar:{shard_key(IDS[2])}:0.png: stands elsewhere than the index says",
     ]
 
 
@@ -253,7 +344,7 @@ def test_one_changed_byte_is_found(folder: Path) -> None:
 
 
 def test_many_shards_do_not_use_up_the_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jvlm.images.shards._Descriptor.KEPT_OPEN", 2)
+    monkeypatch.setattr("jvlm.images.shards.reader._Descriptor.KEPT_OPEN", 2)
     write_shards(_samples(), tmp_path / "out", samples_per_shard=1)
     before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
     reader = ShardReader(tmp_path / "out")

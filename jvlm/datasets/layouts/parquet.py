@@ -1,0 +1,64 @@
+"""Parquet files, one or a folder of them, as the Hugging Face hub holds image-text data.
+
+Columns: ``image`` (bytes, or a struct of bytes and path) or ``images``, a list of those; and ``text``, ``caption`` or
+LLaVA's ``conversations``.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jvlm.datasets.layouts.record import Item
+from jvlm.datasets.layouts.table import COLUMNS, check_columns, pyarrow, row_sample
+from jvlm.errors import DataError
+from jvlm.sample import Sample
+
+
+def items(source: Path, images: Path) -> Iterator[Item]:
+    files = sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
+    if not files:
+        raise DataError("no .parquet file", where=source, fix="name another --layout")
+    for path in files:
+        try:
+            file = _open(path)
+        except DataError as error:
+            yield Item(str(path), error=error.what)
+            continue
+        check_columns(file.schema_arrow.names, path)
+        number = 0
+        for group in range(file.num_row_groups):
+            for row in range(file.metadata.row_group(group).num_rows):
+                number += 1
+                yield Item(f"{path}:{number}", (str(path), group, row, number))
+
+
+def sample(item: Item, source: Path, images: Path) -> Sample:
+    path, group, row, number = item.content
+    fields = _group(path, group).slice(row, 1).to_pylist()[0]
+    return row_sample(fields, _identity(Path(path), source, number), images)
+
+
+def _identity(path: Path, source: Path, number: int) -> str:
+    name = path.relative_to(source).with_suffix("").as_posix() if source.is_dir() else path.stem
+    return f"{name}-{number:08d}"
+
+
+def _open(path: Path) -> Any:
+    arrow = pyarrow(path)
+    try:
+        return arrow.parquet.ParquetFile(path)
+    except (arrow.ArrowException, OSError) as error:
+        raise DataError(f"not a Parquet file: {error}") from None
+
+
+@lru_cache(maxsize=1)
+def _group(path: str, group: int) -> Any:
+    """The table of a row group, whose rows are read one after the other. Raises DataError when it is damaged."""
+    arrow = pyarrow(Path(path))
+    try:
+        with arrow.parquet.ParquetFile(path) as file:
+            wanted = [name for name in file.schema_arrow.names if name in COLUMNS]
+            return file.read_row_group(group, columns=wanted)
+    except (arrow.ArrowException, OSError) as error:
+        raise DataError(f"the row group cannot be read: {error}") from None
