@@ -283,7 +283,7 @@ def test_the_optimizers_are_what_the_config_says(tokenizer, muon):
     assert seen.keys() == dict(model.named_parameters()).keys()
     for name, (decay, scale, optimizer) in seen.items():
         vectors = ("bias", "projector.mean", "projector.gain", "projector.size")
-        kept = any(part in name for part in ("norm", ".ln_", "embed")) or name.endswith(vectors)
+        kept = any(part in name for part in ("norm", ".ln_", "embed", "markers")) or name.endswith(vectors)
         assert decay == (0.0 if kept else 0.3), name
         assert scale == (0.1 if name.startswith("tower.") else 1.0), name
         block = ".layers." in name and name.endswith("_proj.weight")

@@ -47,7 +47,7 @@ def test_a_sample_longer_than_a_row_is_an_error():
 
 
 def test_packed_tensors():
-    image = np.zeros((3, 4, 4), np.uint8)
+    image = np.zeros((1, 3, 4, 4), np.uint8)
     first = Example("a", [1, 2, 3], [-100, 3, 4], [image])
     second = Example("b", [5, 6], [6, 7], [])
     batch = pack([[first, second], [second]], 6, pad_id=9)

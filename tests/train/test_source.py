@@ -299,7 +299,7 @@ def test_a_sample_that_is_dropped_is_named_and_the_others_stay(large_shards, til
     assert seen == {large_shards.ids[i] for i in kept}
 
 
-def test_a_bad_image_among_tiles_is_one_grey_view(tmp_path, tiled):
+def test_a_bad_image_has_as_many_grey_views_as_it_would_have_tiles(tmp_path, tiled):
     whole = ask("bad", "違いは何ですか。", [5, 6], "色です。", sizes=[(3 * SIDE, 2 * SIDE), (2 * SIDE, SIDE)])
     data = whole.images[0].read()
     broken = replace(whole, images=[ImageRef(data=data[: len(data) // 2]), whole.images[1]])
@@ -307,7 +307,7 @@ def test_a_bad_image_among_tiles_is_one_grey_view(tmp_path, tiled):
     samples = ImageSamples(ShardReader(tmp_path / "broken"), tiled)
     example = samples.example(0)
     assert "truncated" in example.error
-    assert [len(p) for p in example.pixels] == [1, 3]
+    assert [len(p) for p in example.pixels] == [7, 3]
     assert all((p == PADDING_GREY).all() for p in example.pixels)
     assert len(example.inputs) == samples.lengths[0]
     assert set(example.labels) == {IGNORED}
