@@ -102,6 +102,8 @@ def test_projector_parameters_are_those_of_the_module(config):
 
 def test_a_ready_tower_is_counted_as_it_is(minute, tmp_path):
     from jvlm.files import write_json
+    from jvlm.model.jvlm import JvlmModel
+    from jvlm.model.processor import ImageIds
     from jvlm.model.towers import save_tower
     from jvlm.model.vision import build_tower
 
@@ -117,9 +119,9 @@ def test_a_ready_tower_is_counted_as_it_is(minute, tmp_path):
         rows.append({row.stage: row for row in plan(load_recipe(asset("configs", "minute.yaml"), overrides))})
     assert "clip" not in rows[0]
     vision = vision.changed(image_size=64, feature_layers=[0, -1])
-    tower, projector = count(build_tower(vision)), projector_parameters(minute.stages.align.projector, vision, 64)
-    for found in rows:
-        assert found["align"].parameters == found["pretrain"].parameters + tower + projector
+    language = build_language(minute.stages.pretrain.language, minute.stages.tokenizer.vocab_size)
+    whole = count(JvlmModel(language, build_tower(vision), minute.stages.align.projector, ImageIds(9, 10, 11, 12)))
+    assert [found["align"].parameters for found in rows] == [whole, whole]
 
 
 # of the published models where there is one: all parameters, with both matrices of embeddings where they are two

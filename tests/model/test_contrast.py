@@ -55,10 +55,10 @@ def test_values_and_gradients_are_open_clips(monkeypatch, kind, rows, shares):
 
 @pytest.mark.parametrize("loss", [softmax_loss, sigmoid_loss])
 def test_all_pairs_with_all_never_stand_whole(monkeypatch, loss):
-    """Of what autograd keeps for the backward pass and of what any operation gives, nothing is [pairs, pairs]."""
+    """Nothing that an operation gives is [pairs, pairs], and no piece of it is kept for the backward pass."""
     monkeypatch.setitem(contrast.LOGITS, "cpu", 2 * PAIRS)
     images, texts, scale, bias = leaves()
-    largest = 0
+    largest, kept = 0, []
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
@@ -68,6 +68,12 @@ def test_all_pairs_with_all_never_stand_whole(monkeypatch, loss):
                 largest = max(largest, out.numel())
             return out
 
-    with Watch():
+    def keep(tensor):
+        kept.append(tuple(tensor.shape))
+        return tensor
+
+    with Watch(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss(images, texts, slice(0, PAIRS), scale, *([bias] if loss is sigmoid_loss else [])).backward()
+    assert (2, PAIRS) not in kept
+    assert kept
     assert 2 * PAIRS <= largest <= max(2 * PAIRS, PAIRS * WIDTH) < PAIRS * PAIRS

@@ -12,6 +12,7 @@ from jvlm.train.objectives.contrastive import Contrastive
 from jvlm.train.objectives.next_token import NextToken, train_only
 from jvlm.train.source import ImageSamples, PackedRows, TokenDocuments
 
+PARTS = ("tower", "projector", "language")
 PRODUCTS = ("mm", "addmm", "addmm_", "bmm", "convolution", "convolution_backward")
 
 
@@ -62,6 +63,21 @@ def test_frozen_parts_are_counted_as_they_are_computed(tokenizer, processor, ins
     # nothing asks for the gradient of pixels, of the first layer's input when all before is frozen, and the like
     assert ours == pytest.approx(products, rel=0.05)
     assert num_image_tokens(VISION, PROJECTOR)
+
+
+def test_of_a_tower_whose_top_learns_its_share_is_counted(tokenizer, processor, instruct_shards):
+    rows = PackedRows(ImageSamples(instruct_shards, processor), 400, SEED, processor.pad)
+
+    def operations(*parts, top=None):
+        model = make_model(tokenizer).train()
+        train_only(model, parts, top)
+        one = NextToken(model, rows, PackingConfig(row_length=400, rows=2))
+        (batch,) = one.micro_batches(0)
+        return torch.tensor([one.flops(batch), really(one, batch)[0]])
+
+    frozen, top, whole = operations("projector"), operations("tower", "projector", top=1), operations(*PARTS[:2])
+    for counted_more, computed_more in (whole - top, top - frozen):  # of two blocks; patches and positions are others
+        assert float(counted_more) == pytest.approx(float(computed_more), rel=0.35)
 
 
 def test_of_a_mixture_those_of_the_experts_that_a_token_goes_to():

@@ -72,9 +72,7 @@ def of_the_library(name):
     return tower.eval()
 
 
-@pytest.mark.parametrize(
-    "name", ["ViT-B-32", "ViT-B-16-SigLIP", pytest.param("ViT-L-14-336", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16-SigLIP", pytest.param("ViT-L-14-336", marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_features_of_published_shapes_equal_the_librarys_own(name):
     """The tower of open_clip's own factory against one that is made from the name alone."""
