@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import ask, corpus_texts, samples
+from tiny import ask, corpus_texts, encoded_image, samples
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, MixtralForCausalLM
 
 from jvlm.files import read_json_lines
@@ -33,7 +33,7 @@ def home(tokenizer, tmp_path_factory):
     write_token_shards(documents, tokenizer, folder / "data" / "tokens")
     pairs = samples("captions_train", 15)
     for bad in (3, 4, 11):  # so that processes come to have different numbers of them
-        pairs[bad] = replace(pairs[bad], images=[ImageRef(data=pairs[bad].images[0].read()[:200])])
+        pairs[bad] = replace(pairs[bad], images=[ImageRef(data=encoded_image(bad)[:200])])
     write_shards(pairs, folder / "data" / "captions")
     return folder
 
