@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo real test lint app clean distclean
+.PHONY: help install demo real test lint long app clean distclean
 
 help:
 	@echo 'make demo       run the whole recipe on the embedded world: $(RUN)/report.html'
@@ -14,6 +14,7 @@ help:
 	@echo 'make app        open the image Q&A page on the model of the demo'
 	@echo 'make test       lint, types, tests with coverage'
 	@echo 'make lint       lint and types alone'
+	@echo 'make long       more of some tests: all pairs, all names'
 	@echo 'make install    set up $(VENV) and nothing else'
 	@echo 'make clean      remove caches and build folders (distclean: $(VENV) too; runs/ always stays)'
 	@echo 'PYTHON=python3.12 chooses the interpreter (3.11 or newer).'
@@ -43,6 +44,9 @@ lint: $(STAMP)
 
 test: lint
 	OMP_NUM_THREADS=2 $(PY) -m pytest --cov=jvlm --cov-report=term
+
+long: $(STAMP)
+	OMP_NUM_THREADS=2 $(PY) -m pytest -m long
 
 app: $(STAMP)
 	@test -d $(RUN)/model || { echo 'no model in $(RUN)/model: run `make demo` first' >&2; exit 1; }

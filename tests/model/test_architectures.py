@@ -51,6 +51,7 @@ def test_a_name_is_enough(name):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_name_is_enough():
     names = list(known())
     assert len(names) > 80

@@ -20,6 +20,7 @@ from jvlm.text.corpus import Document
 from jvlm.text.shards import write_token_shards
 
 ENGINES = {"plain": {}, "zero1": {"zero": 1}, "zero2": {"zero": 2}, "zero3": {"zero": 3}}
+MOST = [pytest.param(name, marks=pytest.mark.long) if name in ("zero1", "zero2") else name for name in ENGINES]
 WORKER = Path(__file__).with_name("worker.py")
 pytestmark = pytest.mark.slow
 
@@ -107,37 +108,44 @@ def test_pairs_of_one_batch_are_told_apart_across_processes(home):
                 torch.testing.assert_close(found[key], weights[key], atol=2e-4, rtol=1e-3)
 
 
-def test_every_engine_goes_on_from_every_other(home):
-    """{plain, ZeRO 1, 2, 3} × {1, 2, 4 processes}: 144 continuations."""
+@pytest.mark.parametrize(
+    "apart", [pytest.param((0, 3, 5, 10), id="48"), pytest.param(tuple(range(12)), id="all-144", marks=pytest.mark.long)]
+)
+def test_every_engine_goes_on_from_every_other(home, apart):
+    """{plain, ZeRO 1, 2, 3} × {1, 2, 4 processes}: of 144 continuations those to the settings so far `apart`.
+
+    0 is going on as before; 3, 5 and 10 each change the engine to another one, and most the number of processes.
+    """
     sizes = (1, 2, 4)
+    start = home / f"apart-{len(apart)}"
     for size in sizes:
-        launch(home, size, [{"engine": e, "folder": str(home / f"{name}-{size}")} for name, e in ENGINES.items()])
+        launch(home, size, [{"engine": e, "folder": str(start / f"{name}-{size}")} for name, e in ENGINES.items()])
     made = [f"{name}-{size}" for size in sizes for name in ENGINES]
+    pairs = [(source, made[(place + step) % 12]) for place, source in enumerate(made) for step in apart]
     for size in sizes:
         jobs = [
             {
-                "engine": engine,
-                "from": str(home / source / "checkpoints" / "step-00000005"),
-                "folder": str(home / f"{source}-to-{name}-{size}"),
+                "engine": ENGINES[target.partition("-")[0]],
+                "from": str(start / source / "checkpoints" / "step-00000005"),
+                "folder": str(start / f"{source}-to-{target}"),
             }
-            for source in made
-            for name, engine in ENGINES.items()
+            for source, target in pairs
+            if target.endswith(f"-{size}")
         ]
         launch(home, size, jobs)
-    expected = {step: loss for step, loss in losses(home / "plain-1").items() if step > 5}
-    weights = TensorFolder(home / "plain-1" / "model", "model")
-    for source in made:
-        for name in ENGINES:
-            for size in sizes:
-                folder = home / f"{source}-to-{name}-{size}"
-                assert losses(folder) == pytest.approx(expected, rel=1e-5), folder.name
-                if source == f"{name}-{size}":  # as if it had never stopped: to the bit without ZeRO
-                    own = {step: loss for step, loss in losses(home / source).items() if step > 5}
-                    assert losses(folder) == (own if name == "plain" else pytest.approx(own, rel=1e-6)), folder.name
-                final = TensorFolder(folder / "model", "model")
-                assert final.keys() == weights.keys()
-                for key in weights:
-                    torch.testing.assert_close(final[key], weights[key], atol=2e-4, rtol=1e-3)
+    expected = {step: loss for step, loss in losses(start / "plain-1").items() if step > 5}
+    weights = TensorFolder(start / "plain-1" / "model", "model")
+    for source, target in pairs:
+        folder = start / f"{source}-to-{target}"
+        assert losses(folder) == pytest.approx(expected, rel=1e-5), folder.name
+        if source == target:  # as if it had never stopped: to the bit without ZeRO
+            own = {step: loss for step, loss in losses(start / source).items() if step > 5}
+            plain = target.startswith("plain")
+            assert losses(folder) == (own if plain else pytest.approx(own, rel=1e-6)), folder.name
+        final = TensorFolder(folder / "model", "model")
+        assert final.keys() == weights.keys()
+        for key in weights:
+            torch.testing.assert_close(final[key], weights[key], atol=2e-4, rtol=1e-3)
 
 
 def test_a_checkpoint_of_zero_3_is_a_transformers_directory(home):
@@ -152,7 +160,8 @@ def test_a_checkpoint_of_zero_3_is_a_transformers_directory(home):
 def test_processes_whose_tokens_go_to_different_experts_do_not_wait_for_ever(home):
     """ZeRO 3 fetches weights when a part of the model needs them: every process must need the same."""
     shape = {"num_experts": 4, "experts_per_token": 1, "tie_embeddings": False}
-    common = {"shape": shape, "one_expert": True}
+    # a large epsilon: rounding of near-zero gradients would otherwise become full steps
+    common = {"shape": shape, "one_expert": True, "optimizer": {"eps": 1e-5}}
     names = ["plain", "zero3"]
     for precision, bound in (("float32", 1e-5), ("bfloat16", 1e-3)):
         jobs = [
@@ -196,7 +205,7 @@ def test_a_process_that_sees_no_picture_does_not_wait_for_ever(home):
     assert (marks != table).any(1).all()  # all three have learned by themselves
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("engine", MOST)
 def test_a_loss_that_is_not_finite_on_one_process_ends_all_and_is_written_down(home, engine):
     folder = home / f"nan-{engine}"
     job = {"engine": ENGINES[engine], "folder": str(folder), "fault": {"kind": "nan", "call": 9, "rank": 1}}
@@ -208,7 +217,7 @@ def test_a_loss_that_is_not_finite_on_one_process_ends_all_and_is_written_down(h
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-00000005"]
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=str)
+@pytest.mark.parametrize("engine", MOST)
 def test_it_goes_back_and_leaves_the_steps_out(home, engine):
     folder = home / f"back-{engine}"
     fault = {"kind": "nan", "call": 9, "rank": 1}
