@@ -108,7 +108,7 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, float]:
 
 
 def packing_fill(data: SampleSet) -> float:
-    """The share of rows of 4,096 tokens that hold samples, over an epoch planned 512 samples ahead; none is left out."""
+    """The share of an epoch's rows of 4,096 tokens that samples fill, planned 512 ahead; none is left out."""
     rows = packed_rows(data)
     assert sorted(piece.sample for row in rows for piece in row) == list(range(len(data.lengths)))
     return float(data.lengths.sum()) / (len(rows) * ROW_LENGTH)
@@ -124,9 +124,10 @@ def picture_places(folder: Path, closing: ExitStack) -> list[Place]:
     """Every picture of the shards, found by going through the tars, without their index; `closing` closes them."""
     places = []
     for path in sorted(folder.glob("*.tar")):
-        file = closing.enter_context(open(path, "rb"))
-        with tarfile.open(fileobj=file) as tar:
-            places += [Place(file.fileno(), m.offset_data, m.size) for m in tar if not m.name.endswith(".json")]
+        descriptor = os.open(path, os.O_RDONLY)
+        closing.callback(os.close, descriptor)
+        with tarfile.open(path) as tar:
+            places += [Place(descriptor, m.offset_data, m.size) for m in tar if not m.name.endswith(".json")]
     return places
 
 
@@ -169,4 +170,3 @@ def _over(places: Sequence[Place], work: Callable[[Place], None], threads: int) 
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(share, range(threads)))
-

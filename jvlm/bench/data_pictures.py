@@ -58,7 +58,7 @@ def made_pictures(most: int) -> Pictures:
 
     texts = [corpus.document(SEED, number)["text"] for number in range(MADE_TEXTS)]
     samples = (_made(number, texts[number % MADE_TEXTS]) for number in range(most))
-    return Pictures("made pictures: no folder of real data was given", samples, texts, 600)
+    return Pictures("made pictures: no folder of real data was given", samples, texts, 1_000)
 
 
 def _made(number: int, text: str) -> Sample:

@@ -13,9 +13,9 @@ turns, `rounds` times, each alone while it is measured; figures are medians of t
 
 Operations are those of `jvlm.model.flops` for the samples of the rows, padding left out: for each token
 2 × the weights of the decoder's matrices, for each target 2 × width × vocabulary, 2 × layers × width × Σ len² for
-causal attention inside the samples, all three times (forward, gradients of weights and of inputs); for each picture the
-products of the frozen tower once and of the projector twice: nothing before it learns. The ceiling is the fastest
-matrix product, of any precision, among those of the model's linear layers, measured in the same rounds.
+causal attention inside the samples, and for each picture the products of the projector, all three times (forward,
+gradients of weights and of inputs); those of the frozen tower once. The ceiling is the fastest matrix product, of any
+precision, among those of the model's linear layers, measured in the same rounds.
 """
 
 import statistics
@@ -61,6 +61,7 @@ class Plan:
     row_length: int = 512
     source_chars: int = 100_000
     text_chars: int = 150_000
+    precisions: Sequence[str] = ("float32", "bfloat16")
     compiled: bool = True
     rows: Sequence[int] = (8, 4, 16)
     """Packed rows in our batch."""
@@ -128,7 +129,7 @@ class _Bench:
         )
         write_spec(spec, path)
         command = [sys.executable, "-m", "jvlm.bench.train_vl_data", str(path)]
-        subprocess.run(command, env=_environment(), check=True, stdout=sys.stderr)
+        subprocess.run(command, env=_environment(), check=True, stdout=subprocess.DEVNULL)
         data: dict[str, Any] = read_json(self.work / "data.json")
         self.say(f"{data['samples']} samples, {data['tokens']} tokens, lengths {data['length_histogram']}")
         return data
@@ -150,7 +151,7 @@ class _Bench:
             return trials
         padded = who == RIVAL
         batches = self.plan.samples if padded else self.plan.rows
-        for precision in ("float32", "bfloat16"):
+        for precision in self.plan.precisions:
             probe(Settings(precision, rows=batches[0], group=padded))
         for rows in batches[1:]:
             change(rows=rows)

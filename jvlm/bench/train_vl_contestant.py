@@ -2,7 +2,6 @@
 (`jvlm.bench.contestant`): helpers that prepare batches, and more that is counted in a span."""
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +35,12 @@ class Spans(contestant.Spans):
 
     def __init__(self, warmup_steps: int, span_steps: int) -> None:
         super().__init__(warmup_steps, span_steps)
-        self._work: Counter[str] = Counter()
+        self._work: dict[str, float] = {}
 
     def count(self, work: dict[str, float]) -> None:
         """Add to the sums of the span, by name."""
-        self._work.update(work)  # type: ignore[arg-type]  # typeshed knows counts of whole numbers alone
+        self._work = {name: self._work.get(name, 0) + amount for name, amount in work.items()}
 
     def tell(self, message: dict[str, Any]) -> None:
         super().tell(message | self._work)
-        self._work.clear()
+        self._work = {}

@@ -108,7 +108,7 @@ def save_llava(source: Path, target: Path) -> None:
     they are one here as in our model, or the rival would have more to train."""
     apart = target.with_name(target.name + "-apart")
     export(source, apart, "llava")
-    model = LlavaForConditionalGeneration.from_pretrained(apart)
+    model: Any = LlavaForConditionalGeneration.from_pretrained(apart)
     assert torch.equal(model.get_input_embeddings().weight, model.lm_head.weight)
     config = model.config
     config.tie_word_embeddings = config.text_config.tie_word_embeddings = True

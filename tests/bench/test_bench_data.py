@@ -16,6 +16,8 @@ from jvlm.cli import app
 from jvlm.errors import UsageError
 from jvlm.images.shards import ShardReader, write_shards
 
+WORDS = ["血液", "検査", "東京", "山", "です", "を", "した", "患者", "の", "は", "見た", "大きい", "川", "に", "行く"]
+
 
 def picture(width: int, height: int, colour: int) -> bytes:
     file = BytesIO()
@@ -35,8 +37,9 @@ def root(tmp_path: Path) -> Path:
         rows.append(json.dumps({"image": f"photos/{number}.webp", "text": text}))
     (tmp_path / "images" / "photos.jsonl").write_text("\n".join(rows))
     (tmp_path / "text").mkdir()
-    texts = "\n".join(json.dumps({"text": f"第{n}話。むかしの話です。"}) for n in range(90))
-    (tmp_path / "text" / "novels.jsonl.zst").write_bytes(zstandard.compress(texts.encode()))
+    rng = np.random.default_rng(1)
+    texts = [json.dumps({"text": "".join(rng.choice(WORDS, 200))}) for _ in range(90)]
+    (tmp_path / "text" / "novels.jsonl.zst").write_bytes(zstandard.compress("\n".join(texts).encode()))
     return tmp_path
 
 
@@ -107,7 +110,7 @@ def test_a_miniature_from_end_to_end(root: Path, monkeypatch, real: bool) -> Non
 
     def with_few_pieces(folder: Path, most: int) -> data_pictures.Pictures:
         found = make(folder, most)
-        return data_pictures.Pictures(found.what, found.samples, found.texts, 300)
+        return data_pictures.Pictures(found.what, found.samples, found.texts, 430)
 
     monkeypatch.setattr(data, "Plan", lambda: small)
     monkeypatch.setattr(data, "real_pictures", with_few_pieces)
