@@ -225,11 +225,11 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="ablation, attention, corpus, pretrain or tokenizer")],
+    name: Annotated[str, typer.Argument(help="ablation, attention, corpus, data, pretrain, tokenizer or train-vl")],
     as_json: Json = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
     data_root: Annotated[
-        Path | None, typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data; attention needs none.")
+        Path | None, typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data; attention and data do without.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Where ablation keeps its models, to go on from.")] = Path("runs/ablation"),
     litgpt_python: Annotated[
@@ -237,10 +237,10 @@ def bench(
     ] = None,
 ) -> None:
     """Run a benchmark: what is compared is measured side by side in one run."""
-    known = ("ablation", "attention", "corpus", "pretrain", "tokenizer")
+    known = ("ablation", "attention", "corpus", "data", "pretrain", "tokenizer", "train-vl")
     if name not in known:
         raise UsageError(f"no benchmark '{name}'", fix=f"known: {', '.join(known)}")
-    if name != "attention" and data_root is None:
+    if name not in ("attention", "data") and data_root is None:
         raise UsageError("no folder of real data", fix="give --data-root or set JVLM_DATA_ROOT")
     if name == "corpus":  # before torch is there: its memory is not the corpus build's
         from jvlm.bench import corpus
@@ -252,6 +252,15 @@ def bench(
 
         assert data_root is not None
         result = pretrain.run(data_root, threads, litgpt_python, _say_aside, pretrain.Plan(pretrain.LANGUAGE))
+    elif name == "data":
+        from jvlm.bench import data
+
+        result = data.run(data_root, threads, data.Plan())
+    elif name == "train-vl":
+        from jvlm.bench import train_vl
+
+        assert data_root is not None
+        result = train_vl.run(data_root, threads, _say_aside, train_vl.FULL)
     else:
         result = _bench_models(name, threads, data_root, out, _quiet if as_json else _say)
     from jvlm.bench.machine import machine
