@@ -6,6 +6,7 @@ the tests' table of cases is their meaning.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from jvlm.eval.answer_rules import Alphabet, Rules, announced, any_of, fold, without_asides
@@ -116,15 +117,16 @@ class _Reader:
         return []
 
     def _alphabets(self, labels: list[str]) -> list[Alphabet]:
-        """Letters, digits and kana as far as there are options, that of the paper first; digits not before a unit."""
+        """Letters, digits and kana of the options, that of the paper first; digits not before a unit."""
         counted = rf"\s*{any_of(self.rules.counters)}"
-        digits = self.rules.digits
-        digits = Alphabet(digits.signs, digits.not_before, (*digits.not_after, counted), digits.runs)
-        known = [
-            Alphabet(one.signs[: len(labels)], one.not_before, one.not_after, one.runs)
-            for one in (self.rules.letters, digits, self.rules.kana)
-        ]
-        return sorted(known, key=lambda one: one.signs != tuple(labels))
+        digits = replace(self.rules.digits, not_after=(*self.rules.digits.not_after, counted))
+        known = (self.rules.letters, digits, self.rules.kana)
+        own = next((one for one in known if set(labels) <= set(one.signs)), None)
+        if own is None:
+            return [replace(self.rules.letters, signs=tuple(labels))]
+        places = [own.signs.index(label) for label in labels]  # a paper may lack one: a, b, d, e
+        signs = [replace(one, signs=tuple(one.signs[place] for place in places)) for one in known]
+        return sorted(signs, key=lambda one: one.signs != tuple(labels))
 
     def _labels(self, places: Sequence[int]) -> list[str]:
         return [self.options[i].label for i in sorted(set(places))]

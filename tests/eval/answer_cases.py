@@ -13,6 +13,8 @@ COUNTS = _options("abcde", "1個", "2個", "3個", "4個", "13個")
 NESTED = _options("abc", "赤い丸", "赤い丸と青い星", "A型")
 DECIMALS = _options("abcd", "1.5", "15", "150", "0.15")
 LATIN = _options("ABCD", "ACTH", "TSH", "SH", "Red cell")
+GAPS = _options("abde", "赤", "青 c 白", "黒", "緑")  # read from a scan that ran two choices together
+NAMED = _options("甲乙丙", "赤", "青", "白")
 MANY = _options("abcdefgh", "赤", "青", "白", "黒", "緑", "紫", "茶", "灰")
 
 _SINGLE = [
@@ -104,6 +106,8 @@ _OTHER = [
     (LATIN, 1, "TSH", "B"), (LATIN, 1, "tsh", "B"), (LATIN, 1, "b", "B"), (LATIN, 1, "B. TSH", "B"), (LATIN, 1, "FSHが高い", None),
     (LATIN, 1, "the red cell", "D"), (LATIN, 1, "d (red cell)", "D"), (LATIN, 1, "ACTHが高い", "A"), (LATIN, 1, "2", "B"),
     (LATIN, 1, "イ", "B"), (LATIN, 1, "TSHR", None),
+    (GAPS, 1, "d", "d"), (GAPS, 1, "4", "d"), (GAPS, 1, "エ", "d"), (GAPS, 1, "③", None), (GAPS, 1, "c", None),
+    (NAMED, 1, "乙", "乙"), (NAMED, 1, "答えは丙です", "丙"), (NAMED, 1, "白", "丙"), (NAMED, 1, "b", None),
     (MANY, 1, "h", "h"), (MANY, 1, "⑧", "h"), (MANY, 1, "8", "h"), (MANY, 1, "ク", "h"), (MANY, 1, "灰", "h"),
     (MANY, 1, "9", None), (MANY, 1, "i", None), (MANY, 3, "f、g、h", "fgh"),
 ]  # fmt: skip
