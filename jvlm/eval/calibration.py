@@ -5,6 +5,7 @@ by the hash of their group, fit a temperature, Platt's curve and a threshold; th
 """
 
 from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,30 +40,29 @@ def calibration(
     the confidence that keeps at most 20 % wrong in the first half with the most answers, None when none does, and what
     it gives in the other.
     """
-    fitting = [int(sha256_bytes(str(group).encode())[:8], 16) % 2 == 0 for group in groups]
-    fit, held_out = ([i for i, side in enumerate(fitting) if side is wanted] for wanted in (True, False))
-    if min(len(fit), len(held_out)) < LEAST:
+    fitting = np.array([int(sha256_bytes(str(group).encode())[:8], 16) % 2 == 0 for group in groups], bool)
+    if min(int(fitting.sum()), int((~fitting).sum())) < LEAST:
         return None
-    fit_scores, fit_golds = [scores[i] for i in fit], [golds[i] for i in fit]
-    out_scores, out_golds = [scores[i] for i in held_out], [golds[i] for i in held_out]
-    temperature = fit_temperature(fit_scores, fit_golds)
-    slope, offset = fit_platt(*confidence(fit_scores, fit_golds))
-    sure, right = confidence(out_scores, out_golds)
-    scaled, _ = confidence(out_scores, out_golds, temperature)
-    threshold = fit_threshold(*confidence(fit_scores, fit_golds), TARGET_RISK)
+    asked = choices(scores, golds)
+    fit, held_out = asked.part(fitting), asked.part(~fitting)
+    temperature = fit_temperature(fit)
+    slope, offset = fit_platt(*confidence(fit))
+    sure, right = confidence(held_out)
+    scaled, _ = confidence(held_out, temperature)
+    threshold = fit_threshold(*confidence(fit), TARGET_RISK)
     coverage, risk = risk_coverage(sure, right)
     kept = right[sure >= threshold] if threshold is not None else right[:0]
     wrong = int((~kept).sum())
     return {
-        "n": len(held_out),
-        "n_fit": len(fit),
+        "n": len(right),
+        "n_fit": len(fit.scores),
         "ece": ece(sure, right),
-        "brier": brier(out_scores, out_golds),
-        "nll": nll(out_scores, out_golds),
+        "brier": brier(held_out),
+        "nll": nll(held_out),
         "temperature": temperature,
         "ece_temperature": ece(scaled, right),
-        "brier_temperature": brier(out_scores, out_golds, temperature),
-        "nll_temperature": nll(out_scores, out_golds, temperature),
+        "brier_temperature": brier(held_out, temperature),
+        "nll_temperature": nll(held_out, temperature),
         "platt": [slope, offset],
         "ece_platt": ece(_sigmoid(slope * _logit(sure) + offset), right),
         "aurc": float(risk.mean()),
@@ -78,20 +78,42 @@ def calibration(
     }
 
 
-def probabilities(scores: Sequence[float], temperature: float = 1.0) -> Floats:
-    """[choices]: softmax of log-likelihoods divided by the temperature; an impossible choice (-inf) gets 0."""
-    scaled = np.asarray(scores, np.float64) / temperature
-    shares: Floats = np.exp(scaled - scaled.max())
-    return shares / shares.sum()
+@dataclass(frozen=True)
+class Choices:
+    """Questions side by side, those with fewer choices filled up with impossible ones.
+
+    `scores` [questions, most choices] log-likelihoods; `accepted` likewise, whether the choice is right.
+    """
+
+    scores: Floats
+    accepted: NDArray[np.bool_]
+
+    def part(self, which: NDArray[np.bool_]) -> "Choices":
+        return Choices(self.scores[which], self.accepted[which])
 
 
-def confidence(
-    scores: Sequence[Sequence[float]], golds: Sequence[Collection[int]], temperature: float = 1.0
-) -> tuple[Floats, NDArray[np.bool_]]:
+def choices(scores: Sequence[Sequence[float]], golds: Sequence[Collection[int]]) -> Choices:
+    """Per question its choices' log-likelihoods, and the numbers of the accepted ones."""
+    width = max(map(len, scores))
+    filled = np.full((len(scores), width), -np.inf)
+    accepted = np.zeros((len(scores), width), bool)
+    for i, (row, gold) in enumerate(zip(scores, golds, strict=True)):
+        filled[i, : len(row)] = row
+        accepted[i, sorted(gold)] = True
+    return Choices(filled, accepted)
+
+
+def probabilities(asked: Choices, temperature: float = 1.0) -> Floats:
+    """[questions, choices]: softmax of log-likelihoods divided by the temperature; 0 for an impossible choice."""
+    scaled = asked.scores / temperature
+    shares: Floats = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def confidence(asked: Choices, temperature: float = 1.0) -> tuple[Floats, NDArray[np.bool_]]:
     """Per question the probability of the most likely choice, and whether that is right (of equals the first)."""
-    shares = [probabilities(row, temperature) for row in scores]
-    right = [int(row.argmax()) in gold for row, gold in zip(shares, golds, strict=True)]
-    return np.array([row.max() for row in shares]), np.array(right, bool)
+    shares = probabilities(asked, temperature)
+    return shares.max(axis=1), asked.accepted[np.arange(len(shares)), shares.argmax(axis=1)]
 
 
 def ece(sure: Floats, right: NDArray[np.bool_], bins: int = BINS) -> float:
@@ -101,37 +123,29 @@ def ece(sure: Floats, right: NDArray[np.bool_], bins: int = BINS) -> float:
     return float(gaps.sum() / len(sure))
 
 
-def brier(scores: Sequence[Sequence[float]], golds: Sequence[Collection[int]], temperature: float = 1.0) -> float:
+def brier(asked: Choices, temperature: float = 1.0) -> float:
     """Brier's score over all choices, 0 to 2; of several accepted ones the most likely is the truth."""
-    total = 0.0
-    for row, gold in zip(scores, golds, strict=True):
-        shares = probabilities(row, temperature)
-        truth = np.zeros(len(shares))
-        truth[max(sorted(gold), key=lambda k: shares[k])] = 1.0
-        total += float(((shares - truth) ** 2).sum())
-    return total / len(scores)
+    shares = probabilities(asked, temperature)
+    truth = np.zeros(shares.shape)
+    truth[np.arange(len(shares)), np.where(asked.accepted, shares, -1.0).argmax(axis=1)] = 1.0
+    return float(((shares - truth) ** 2).sum(axis=1).mean())
 
 
-def nll(scores: Sequence[Sequence[float]], golds: Sequence[Collection[int]], temperature: float = 1.0) -> float:
+def nll(asked: Choices, temperature: float = 1.0) -> float:
     """Mean negative log-probability of an accepted choice, in nats; at most 700 for one that was held impossible."""
-    held = [probabilities(row, temperature)[sorted(gold)].sum() for row, gold in zip(scores, golds, strict=True)]
+    held = np.where(asked.accepted, probabilities(asked, temperature), 0.0).sum(axis=1)
     return float(-np.log(np.maximum(held, 1e-304)).mean())
 
 
-def fit_temperature(scores: Sequence[Sequence[float]], golds: Sequence[Collection[int]]) -> float:
+def fit_temperature(asked: Choices) -> float:
     """The temperature, 1/100 to 100, that makes the accepted choices most likely: golden section on its logarithm."""
     low, high = np.log(0.01), np.log(100.0)
-    first, second = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    values = [nll(scores, golds, float(np.exp(x))) for x in (first, second)]
     while high - low > 1e-4:
-        if values[0] <= values[1]:
-            high, second, values[1] = second, first, values[0]
-            first = high - _GOLDEN * (high - low)
-            values[0] = nll(scores, golds, float(np.exp(first)))
+        first, second = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        if nll(asked, float(np.exp(first))) <= nll(asked, float(np.exp(second))):
+            high = second
         else:
-            low, first, values[0] = first, second, values[1]
-            second = low + _GOLDEN * (high - low)
-            values[1] = nll(scores, golds, float(np.exp(second)))
+            low = first
     return float(np.exp((low + high) / 2))
 
 
