@@ -10,7 +10,7 @@ from jvlm.eval import requests
 from jvlm.eval.arms import blank, mismatched, other_pictures, shuffled
 from jvlm.eval.audits import image_removal_audit, order_audit, paired_test
 from jvlm.eval.calibration import calibration
-from jvlm.eval.contamination import Leak, leaks, question_text
+from jvlm.eval.contamination import Leak
 from jvlm.eval.exam import is_correct, picture_kind, score_exam
 from jvlm.eval.exam_prompts import PLAIN, ExamPrompt, load_exam_prompts
 from jvlm.eval.exam_task import Marks, ask_exam, read_marks, score_by, score_marks
@@ -39,7 +39,7 @@ def evaluate_exam_set(
     name: str,
     seed: int = 0,
     arms: Collection[str] = DEFAULT_ARMS,
-    training: Iterable[tuple[str, str]] | None = None,
+    leaked: Mapping[str, Leak] | None = None,
 ) -> dict[str, Record]:
     """Every exam of ``folder/items.jsonl``, by its name; records go to ``out/samples.jsonl`` under `name`.
 
@@ -49,7 +49,7 @@ def evaluate_exam_set(
     Args:
         arms: what else is asked: of the questions with pictures `removed`, `blank`, `other_image`; of all of them with
             the options in three other `order`s, and with the other `prompts` of `evals/exam_prompts.yaml`.
-        training: (id, text) of the training documents, to look for the questions in.
+        leaked: what of each question stands in the training text (`contamination.leaks`), by id.
 
     Returns per exam: `all`, and of its questions `text`, `image`, `image_missing`, `fields`, `kinds`; per arm its
     accuracy and in `audits` the comparison with the picture shown; `order`, `prompts`, `calibration`, `contamination`
@@ -62,12 +62,11 @@ def evaluate_exam_set(
         raise UsageError(f"unknown arm {unknown[0]!r}", fix=f"arms: {', '.join(ARMS)}")
     items = sorted(load_exam(folder), key=lambda item: item.id)
     rules = load_pass_rules()
-    found = None if training is None else leaks([(item.id, question_text(item)) for item in items], training)
     results = {}
     for exam in sorted({item.exam for item in items}):
         own = [item for item in items if item.exam == exam]
         asker = _Asker(model, own, folder.name, out, name, _refused(model, own))
-        results[exam] = _evaluate(asker, rules, seed, arms, found)
+        results[exam] = _evaluate(asker, rules, seed, arms, leaked)
     return results
 
 
@@ -133,7 +132,7 @@ class _Asker:
 
 
 def _evaluate(
-    asker: _Asker, rules: PassRules, seed: int, arms: Collection[str], found: Mapping[str, Leak] | None
+    asker: _Asker, rules: PassRules, seed: int, arms: Collection[str], leaked: Mapping[str, Leak] | None
 ) -> Record:
     items = asker.items
     records = asker.records("image", items, [exam_sample(item) for item in items])
@@ -149,8 +148,8 @@ def _evaluate(
     if "prompts" in arms:
         result["prompts"] = _prompts(asker, said, seed)
     result["calibration"] = _calibration(items, records)
-    if found is not None:
-        result |= _clean(items, said, found, seed)
+    if leaked is not None:
+        result |= _clean(items, said, leaked, seed)
     rule = rules.of(items[0].exam)
     if rule is not None:
         answered = {i: marked.answer for i, marked in said.items() if marked.asked}
@@ -182,9 +181,7 @@ def _picture_arms(asker: _Asker, said: Mapping[str, Marks], seed: int, arms: Col
     return result | {"audits": audits}
 
 
-def _without_picture(
-    arm: str, items: list[ExamItem], refused: Collection[str]
-) -> tuple[list[ExamItem], list[Sample]]:
+def _without_picture(arm: str, items: list[ExamItem], refused: Collection[str]) -> tuple[list[ExamItem], list[Sample]]:
     """The items that the arm can ask, and how. What was refused with its picture is refused without."""
     if arm == "removed":
         return items, [exam_sample(item, with_image=False) for item in items]
@@ -240,11 +237,11 @@ def _calibration(items: Sequence[ExamItem], records: Sequence[Record]) -> Record
     return calibration(scores, golds, groups)
 
 
-def _clean(items: Sequence[ExamItem], said: Mapping[str, Marks], found: Mapping[str, Leak], seed: int) -> Record:
+def _clean(items: Sequence[ExamItem], said: Mapping[str, Marks], leaked: Mapping[str, Leak], seed: int) -> Record:
     """What stood in training, and the accuracy without it; `all` stands beside it."""
-    flagged = {item.id: asdict(found[item.id]) for item in items if found[item.id].found}
+    flagged = {item.id: asdict(leaked[item.id]) for item in items if leaked[item.id].found}
     clean = [item for item in items if item.id not in flagged]
-    short = sum(found[item.id].runs == 0 for item in items)
+    short = sum(leaked[item.id].runs == 0 for item in items)
     told = {"n": len(items), "flagged": flagged, "too_short": short}
     return {"contamination": told, "clean": score_marks(clean, [said[item.id] for item in clean], seed)}
 

@@ -107,8 +107,8 @@ def exam_sample(item: ExamItem, with_image: bool = True, prompt: ExamPrompt = PL
     images = [ImageRef(path=picture) for picture in item.pictures] if with_image else []
     options = [(option.label, option.text) for option in item.options]
     content: list[Part] = [*range(len(images)), prompt.text(item.shared_text + item.stem, options, item.n_select)]
-    meta = {"set": item.exam, "kind": item.answer_type, "gold": exam_answer(item), "accept": item.accept}
-    meta |= {"labels": item.labels, "n_select": item.n_select}
+    meta: dict[str, Any] = {"set": item.exam, "kind": item.answer_type, "gold": exam_answer(item)}
+    meta |= {"accept": item.accept, "labels": item.labels, "n_select": item.n_select}
     return Sample(item.id, [Message("user", content)], images, None, meta)
 
 

@@ -31,9 +31,7 @@ def exam_items(exam: str = "112", count: int = 60) -> list[ExamItem]:
             other = "abcde"[(i * 7 + 1) % 5]
             excluded = "all" if i == 11 else "if_wrong" if i == 13 else "none"
             kinki = [other] if i % 5 == 0 else []
-            items.append(
-                make_item(name, accept=[[gold]], images=pictures, excluded=excluded, kinki=kinki, **common)
-            )
+            items.append(make_item(name, accept=[[gold]], images=pictures, excluded=excluded, kinki=kinki, **common))
     return items
 
 

@@ -1,8 +1,10 @@
 """Which questions stood in training: found where they were put, and nowhere else."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from exam_folder import exam_items, write_exam
@@ -44,16 +46,26 @@ def test_shared_text_short_questions_and_the_first_documents() -> None:
     assert leaks([], [("d", QUESTION)]) == {}
 
 
-def test_raw_text_sample_shards_and_token_shards_are_read(tmp_path: Path, tokenizer) -> None:
+class Characters:
+    """A tokenizer of characters."""
+
+    vocab_size, fingerprint = 70_000, "characters"
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(map(ord, text)) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
+
+
+def test_raw_text_sample_shards_and_token_shards_are_read(tmp_path: Path) -> None:
     (tmp_path / "raw.jsonl").write_text(json.dumps({"text": QUESTION, "id": "r"}) + "\n")
     messages = [Message("user", ["何ですか。"]), Message("assistant", [QUESTION])]
     write_shards([Sample("s", messages, [])], tmp_path / "samples")
-    text = "日本の首都は東京です。" * 8
-    write_token_shards([Document("t", text, "made", "", "f", 1)], tokenizer, tmp_path / "tokens")
+    tokenizer: Any = Characters()
+    write_token_shards([Document("t", QUESTION, "made", "", "f", 1)], tokenizer, tmp_path / "tokens")
     paths = [tmp_path / "raw.jsonl", tmp_path / "samples", tmp_path / "tokens"]
-    found = leaks([("q", QUESTION), ("t", text)], training_documents(paths, tokenizer))
-    assert found["q"].documents == ["r", "s"]
-    assert found["t"].documents == ["t"]
+    assert leaks([("q", QUESTION)], training_documents(paths, tokenizer))["q"].documents == ["r", "s", "t"]
     with pytest.raises(DataError, match="need their tokenizer"):
         list(training_documents(paths))
     (tmp_path / "raw.jsonl").write_text("{\n")
@@ -67,7 +79,8 @@ def test_clean_scores_stand_beside_all(tmp_path: Path) -> None:
     leaked = [item for n, item in enumerate(load_items(folder / "items.jsonl")) if n % 6 == 0]
     training = [(f"d{item.id}", f"前置き。{question_text(item)}") for item in leaked]
     model = Oracle(load_items(folder / "items.jsonl"), ignorant=[item.id for item in leaked])
-    result = evaluate_exam_set(model, folder, tmp_path / "out", name="m", training=training)["112"]
+    found = leaks([(item.id, question_text(item)) for item in long], training)
+    result = evaluate_exam_set(model, folder, tmp_path / "out", name="m", leaked=found)["112"]
     told = result["contamination"]
     assert set(told["flagged"]) == {item.id for item in leaked}
     assert all(flag["found"] == flag["runs"] and flag["documents"] for flag in told["flagged"].values())

@@ -60,7 +60,9 @@ def check_players(items: list[ExamItem]) -> None:
 
     for exam in {item.exam for item in items}:
         own = [item for item in items if item.exam == exam]
-        sheet = score_exam(own, {item.id: item.accept[0] for item in own}, load_pass_rules().of(exam) or physicians(0.6))
+        sheet = score_exam(
+            own, {item.id: item.accept[0] for item in own}, load_pass_rules().of(exam) or physicians(0.6)
+        )
         assert sheet.passed
         assert sheet.all.points == sheet.all.total
         assert not score_exam(own, {item.id: None for item in own}, sheet.rule).passed

@@ -1,4 +1,4 @@
-"""Published answers of other models, scored again: the published figures, to the question; differences one by one.
+"""Published answers of other models, scored again: the published figures, to the question.
 
 IgakuQA (arXiv 2303.18027; `scripts/evaluate_main.py`) splits an answer at its commas and wants equal letters; IgakuQA119
 (`src/grading_logic.py`) takes brackets, commas and spaces out and sorts the rest. What our parser reads differently is
@@ -161,8 +161,8 @@ def _item(row: dict[str, Any]) -> ExamItem:
     if not options and not numeric:
         options = [Option(label, "") for label in "abcde"]  # left standing in the question
     return ExamItem(
-        id=row["id"], exam="119", section=row["section"], number=row["number"], group_id=row["id"], stem=row["question"],
-        shared_text="", options=options, images=[], n_select=1 if numeric else n_select,
+        id=row["id"], exam="119", section=row["section"], number=row["number"], group_id=row["id"],
+        stem=row["question"], shared_text="", options=options, images=[], n_select=1 if numeric else n_select,
         answer_type="numeric" if numeric else "mcq_multi" if n_select > 1 else "mcq_single",
         accept=[[accepted] if numeric else sorted(accepted) for accepted in row["accept"]], excluded="none",
         points=row["points"], required=row["required"], kinki=[], source="test", sha256="", tags=[],

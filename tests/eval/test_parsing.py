@@ -11,12 +11,13 @@ from exam_items import make_item, multi, numeric
 
 from jvlm.eval import answer_rules, numerals, parsing
 from jvlm.eval.answer_rules import Rules
-from jvlm.eval.items import Option
 from jvlm.eval.parsing import RULES, parse_answer, parse_choices, parse_number
 
 
 def test_choices() -> None:
-    wrong = [(text, said, found) for options, n, text, said in CHOICES if (found := parse_choices(text, options, n)) != said]
+    wrong = [
+        (text, said, found) for options, n, text, said in CHOICES if (found := parse_choices(text, options, n)) != said
+    ]
     assert wrong == []
 
 
@@ -54,7 +55,9 @@ def _without_each(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         table = getattr(value, entry.name)
         where = f"{name}{entry.name}"
         if is_dataclass(table):
-            yield from ((inner, replace(value, **{entry.name: less})) for inner, less in _without_each(table, f"{where}."))
+            yield from (
+                (inner, replace(value, **{entry.name: less})) for inner, less in _without_each(table, f"{where}.")
+            )
         elif isinstance(table, bool):
             yield where, replace(value, **{entry.name: not table})
         elif where.endswith("signs") and name:  # of an alphabet: a shorter one would move the others

@@ -60,7 +60,9 @@ def test_the_mark_is_enough_and_a_question_less_is_not(exam: str) -> None:
     for part, needs in sheet.to_record()["needs"].items():
         assert needs["passed"], part
         assert needs["needed"] <= needs["points"] <= needs["needed"] + 5
-    short = [part for part in right if right[part] and not examinee(items, right | {part: right[part] - 1}, rule).passed]
+    short = [
+        part for part in right if right[part] and not examinee(items, right | {part: right[part] - 1}, rule).passed
+    ]
     assert short, exam
     everything = {part: 10**6 for part in right}
     for part in short:  # the part that failed does so by itself, or by the sum of all
