@@ -1,7 +1,7 @@
 """Published exams, as papers: points and passing marks, with the images and without, beside chance and constants."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from jvlm.sample import Sample
 
 MAX_NEW_TOKENS = 16
 PICTURE_ARMS = ("removed", "blank", "other_image")
-ARMS = (*PICTURE_ARMS, "order", "prompts")
+ARMS = (*PICTURE_ARMS, "written", "order", "prompts")
 DEFAULT_ARMS = ("removed",)
+WRITTEN_TOKENS = 128
+"""Cap of an answer in the arm `written`; reaching it is recorded."""
 ORDERS = 3
 """Other orders of the options in which the arm `order` asks."""
 NONE = "–"
@@ -47,8 +49,9 @@ def evaluate_exam_set(
     no room, or whose picture cannot be read, are wrong everywhere, and listed in `not_asked` with the reason.
 
     Args:
-        arms: what else is asked: of the questions with pictures `removed`, `blank`, `other_image`; of all of them with
-            the options in three other `order`s, and with the other `prompts` of `evals/exam_prompts.yaml`.
+        arms: what else is asked: of the questions with pictures `removed`, `blank`, `other_image`; of all of them to be
+            answered in words of the model's own (`written`), with the options in three other `order`s, and with the
+            other `prompts` of `evals/exam_prompts.yaml`.
         leaked: what of each question stands in the training text (`contamination.leaks`), by id.
 
     Returns per exam: `all`, and of its questions `text`, `image`, `image_missing`, `fields`, `kinds`; per arm its
@@ -113,7 +116,9 @@ class _Asker:
     name: str
     refused: dict[str, str]
 
-    def records(self, arm: str, items: Sequence[ExamItem], questions: Sequence[Sample]) -> list[Record]:
+    def records(
+        self, arm: str, items: Sequence[ExamItem], questions: Sequence[Sample], *, written: bool = False
+    ) -> list[Record]:
         return ask_exam(
             self.model,
             items,
@@ -122,7 +127,8 @@ class _Asker:
             name=self.name,
             task=self.task,
             arm=arm,
-            max_new_tokens=MAX_NEW_TOKENS,
+            max_new_tokens=WRITTEN_TOKENS if written else MAX_NEW_TOKENS,
+            written=written,
             refused=self.refused,
         )
 
@@ -143,6 +149,8 @@ def _evaluate(
     result["kinds"] = score_by(items, marks, lambda item: item.answer_type, seed)
     result["fields"] = score_by(items, marks, field_of, seed)
     result |= _picture_arms(asker, said, seed, arms)
+    if "written" in arms:
+        result["written"] = _written(asker, seed)
     if "order" in arms:
         result["order"] = _order(asker, said, seed)
     if "prompts" in arms:
@@ -200,6 +208,16 @@ def _audit(items: Sequence[ExamItem], said: Mapping[str, Marks], answers: Mappin
     return audit | {"changed": changed / len(items)}
 
 
+def _written(asker: _Asker, seed: int) -> Record:
+    """The score of answers that the model writes, read by the parser, and `cut_off`: the share that met the cap."""
+    refused = asker.refused | _refused(asker.model, asker.items, written=True)
+    asking = replace(asker, refused=refused)
+    records = asking.records("written", asker.items, [exam_sample(item) for item in asker.items], written=True)
+    marks = [read_marks(item, record) for item, record in zip(asker.items, records, strict=True)]
+    cut_off = sum(record.get("finish_reason") == "length" for record in records) / len(records)
+    return score_marks(asker.items, marks, seed) | {"cut_off": cut_off, "not_asked": len(refused)}
+
+
 def _order(asker: _Asker, said: Mapping[str, Marks], seed: int) -> Record | None:
     items = [item for item in asker.items if shuffled(item, 1) is not item]
     if not items:
@@ -218,7 +236,7 @@ def _prompts(asker: _Asker, said: Mapping[str, Marks], seed: int) -> Record:
     results: Record = {}
     for name, prompt in load_exam_prompts().items():
         longer = asker.refused | _refused(asker.model, asker.items, prompt)
-        asking = _Asker(asker.model, asker.items, asker.task, asker.out, asker.name, longer)
+        asking = replace(asker, refused=longer)
         answers = asking.ask(f"prompt {name}", asker.items, [exam_sample(i, prompt=prompt) for i in asker.items])
         score = score_marks(asker.items, [answers[item.id] for item in asker.items], seed)
         pair = paired_test(_right(asker.items, answers), _right(asker.items, said), _groups(asker.items), seed)
@@ -264,11 +282,14 @@ def _contents(items: Iterable[ExamItem], marks: Mapping[str, Marks]) -> dict[str
     }
 
 
-def _refused(model: Model, items: Sequence[ExamItem], prompt: ExamPrompt = PLAIN) -> dict[str, str]:
+def _refused(
+    model: Model, items: Sequence[ExamItem], prompt: ExamPrompt = PLAIN, written: bool = False
+) -> dict[str, str]:
     """Why an item cannot be asked, by id: too long for the model's window, or a picture that cannot be read."""
     refused = {}
     for item in items:
         answers = [option.words for option in item.options] or ["0" * MAX_NEW_TOKENS]
+        answers = ["0" * WRITTEN_TOKENS] if written else answers
         try:
             model.check(exam_sample(item, prompt=prompt), answers)
         except DataError as error:
@@ -307,7 +328,13 @@ def _column(result: Record) -> dict[str, str]:
     return cells
 
 
-_SHOWN_ARMS = (("all", "right"), ("text", "text only"), ("image", "image questions"), ("removed", "without image"))
+_SHOWN_ARMS = (
+    ("all", "right"),
+    ("text", "text only"),
+    ("image", "image questions"),
+    ("removed", "without image"),
+    ("written", "right, written"),
+)
 
 
 def _need(sheet: Any, part: str) -> str:

@@ -11,6 +11,7 @@ _COLUMNS = (
     ("text", "文章だけ", "text only"),
     ("image", "画像問題", "with image"),
     ("removed", "同、画像なし", "image removed"),
+    ("written", "記述で答える", "written"),
     ("clean", "学習に無い問題", "not in training"),
 )
 _ARMS = (
@@ -34,7 +35,10 @@ def published_exams_section(exams: Any, change: Any = None) -> str:
         whole, sheet = result["all"], at(result, "sheet")
         row = [esc(name), esc(model), *(_accuracy(at(result, column)) for column, _, _ in _COLUMNS)]
         row += [show(whole[key], "%") for key in _YARDSTICKS]
-        accuracies.append([*row, _unreadable(whole), esc(len(result["not_asked"]))])
+        unread = [_unreadable(whole)] + [
+            f"{both('記述', 'written')} {_unreadable(w)}" for w in [at(result, "written")] if w
+        ]
+        accuracies.append([*row, "<br>".join(unread), esc(len(result["not_asked"]))])
         if sheet:
             papers.append([esc(name), esc(model), *_paper(sheet)])
         parts += _breakdown(name, model, result)

@@ -136,6 +136,14 @@ def test_an_oracle_that_needs_its_own_picture_loses_it_in_every_arm(folder: Path
     assert {r["arm"] for r in records} == {"image", *arms}
 
 
+def test_written_answers_are_parsed_and_what_cannot_be_read_is_wrong_and_counted(folder: Path, tmp_path: Path) -> None:
+    items = load_items(folder / "items.jsonl")
+    knows = evaluate_exam_set(Oracle(items), folder, tmp_path, name="oracle", arms=("written",))["112"]["written"]
+    assert (knows["value"], knows["parse_failures"], knows["cut_off"]) == (1.0, 0, 0.0)
+    mute = evaluate_exam_set(Random(0), folder, tmp_path, name="mute", arms=("written",))["112"]["written"]
+    assert (mute["value"], mute["parse_failure_rate"]) == (0.0, 1.0)
+
+
 def test_the_order_of_the_options_and_the_prompts(folder: Path, tmp_path: Path) -> None:
     items = load_items(folder / "items.jsonl")
     arms = ("order", "prompts")
