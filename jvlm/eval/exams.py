@@ -318,13 +318,16 @@ def _column(result: Record) -> dict[str, str]:
     cells["points absent"] = NONE if not sheet or sheet["points_missing"] is None else str(sheet["points_missing"])
     for arm, label in _SHOWN_ARMS:
         score = result.get(arm)
-        cells[label] = f"{score['value']:.1%}" if score else NONE
-        cells[f"{label}, 95 %"] = "{:.1%} – {:.1%}".format(*score["interval"]) if score else NONE
+        asked = score is not None and score["value"] is not None
+        cells[label] = f"{score['value']:.1%}" if asked else NONE
+        cells[f"{label}, 95 %"] = "{:.1%} – {:.1%}".format(*score["interval"]) if asked else NONE
     for key, label in (("chance", "chance"), ("best_constant", "best constant")):
         value = result["all"][key]
         cells[label] = NONE if value is None else f"{value:.1%}"
-    rate = result["all"]["parse_failure_rate"]
-    cells["parse failures"] = f"{result['all']['parse_failures']}" + ("" if rate is None else f" ({rate:.1%})")
+    for arm, label in (("all", "parse failures"), ("written", "parse failures, written")):
+        score = result.get(arm)
+        asked = score is not None and score["value"] is not None
+        cells[label] = f"{score['parse_failures']} ({score['parse_failure_rate']:.1%})" if asked else NONE
     return cells
 
 

@@ -1,9 +1,10 @@
 """Published answers of other models, scored again: the published figures, to the question.
 
-IgakuQA (arXiv 2303.18027; `scripts/evaluate_main.py`) splits answers at their commas and wants equal letters;
-IgakuQA119 (`src/grading_logic.py`) takes brackets, commas and spaces out and sorts the rest. What our parser reads
-differently is listed, in `golden/igakuqa_read.tsv`, `READ_119` and `NO_SUCH_OPTION`: but for one answer, each was called
-wrong because it names the right option with more than its letter.
+IgakuQA (arXiv 2303.18027; `scripts/evaluate_main.py`) splits answers at their commas and wants equal letters.
+IgakuQA119 (`src/grading_logic.py`) takes brackets, commas and spaces out and sorts the rest.
+
+What our parser reads differently is listed, in `golden/igakuqa_read.tsv`, `READ_119` and `NO_SUCH_OPTION`. But for one
+answer, each was called wrong because it names the right option with more than its letter.
 """
 
 import csv
