@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from exam_folder import exam_items, write_exam
-from players import Oracle
+from examinees import Oracle
 
 from jvlm.errors import DataError
 from jvlm.eval.contamination import RUN, leaks, question_text, training_documents

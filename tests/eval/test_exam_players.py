@@ -10,7 +10,7 @@ from jvlm_data.clinical_lab.convert import convert as clinical_lab
 from jvlm_data.igakuqa119.convert import convert as igakuqa119
 from jvlm_data.igakuqa.convert import convert as igakuqa
 from jvlm_data.toyworld.exam import exam_test, exam_twohop_unseen
-from players import Oracle, Random
+from examinees import Oracle, Random
 
 from jvlm.eval.baselines import ConstantModel, best_constant_marks, exam_chance, split_marks
 from jvlm.eval.exam import choose, is_correct, score_exam

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from exam_folder import exam_items, write_exam
-from players import Random
+from examinees import Random
 
 from jvlm.eval.exams import evaluate_exam_set
 from jvlm.files import read_json_lines

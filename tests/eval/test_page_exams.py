@@ -4,10 +4,11 @@ from pathlib import Path
 
 from exam_folder import exam_items, write_exam
 from page_tags import HOSTILE, Tags
-from players import Oracle
+from examinees import Oracle
 
 from jvlm.eval.contamination import leaks, question_text
-from jvlm.eval.exams import ARMS, compare_models, evaluate_exam_set, summary
+from jvlm.eval.exam_arms import ARMS
+from jvlm.eval.exams import compare_models, evaluate_exam_set, summary
 from jvlm.eval.items import load_items
 from jvlm.eval.page_exams import exam_audits_section, published_exams_section
 
