@@ -39,15 +39,23 @@ def exam_chance(items: Sequence[ExamItem]) -> float | None:
 
 
 def best_constant_marks(items: Sequence[ExamItem]) -> tuple[dict[str, str], float]:
-    """Per answer type the marks ("a", "bd", a number) that are right most often, and the accuracy of playing them."""
+    """Per kind of question the marks ("a", "bd", a number) that are right most often, and the accuracy of playing them.
+
+    A kind is an answer type and how many options are to be marked, which the question says: `kind_of`.
+    """
     constants: dict[str, str] = {}
     right = 0
-    for kind in sorted({item.answer_type for item in items}):
-        of_kind = [item for item in items if item.answer_type == kind]
+    for kind in sorted({kind_of(item.answer_type, item.n_select) for item in items}):
+        of_kind = [item for item in items if kind_of(item.answer_type, item.n_select) == kind]
         scored = [(marks, sum(is_correct(i, split_marks(i, marks)) for i in of_kind)) for marks in _candidates(of_kind)]
         constants[kind], most = max(scored, key=lambda pair: pair[1])
         right += most
     return constants, right / len(items) if items else 0.0
+
+
+def kind_of(answer_type: str, n_select: int) -> str:
+    """The answer type; with the number to be marked where it is more than two."""
+    return answer_type if n_select <= 2 else f"{answer_type}_{n_select}"
 
 
 def split_marks(item: ExamItem, marks: str) -> list[str]:
@@ -56,10 +64,10 @@ def split_marks(item: ExamItem, marks: str) -> list[str]:
 
 
 class ConstantModel:
-    """A `Model` that gives one answer per `meta["kind"]`: looking at nothing, it reaches the printed constants.
+    """A `Model` that gives one answer per kind of question: looking at nothing, it reaches the printed constants.
 
-    As a choice it prefers the options whose place in the alphabet the answer names ("bd": second and fourth),
-    or whose text is the answer.
+    A kind is `meta["kind"]`, for exams as `kind_of` names it. As a choice it prefers the options whose labels
+    (`meta["labels"]`) the answer names, or, without labels, the one whose text is the answer.
     """
 
     def __init__(self, answers: Mapping[str, str]) -> None:
@@ -76,12 +84,13 @@ class ConstantModel:
     def choice_log_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[float]]:
         scores = []
         for sample, texts in zip(samples, choices, strict=True):
-            answer = self._answer(sample)
-            scores.append([0.0 if text == answer or chr(97 + i) in answer else -1.0 for i, text in enumerate(texts)])
+            answer, labels = self._answer(sample), sample.meta.get("labels")
+            named = [label in answer for label in labels] if labels else [text == answer for text in texts]
+            scores.append([0.0 if chosen else -1.0 for chosen in named])
         return scores
 
     def _answer(self, sample: Sample) -> str:
-        return self.answers.get(str(sample.meta.get("kind")), "")
+        return self.answers.get(kind_of(str(sample.meta.get("kind")), int(sample.meta.get("n_select", 1))), "")
 
 
 def _accuracy(answer: str, golds: Sequence[str], is_right: IsRight) -> float:

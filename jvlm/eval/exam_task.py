@@ -1,6 +1,6 @@
 """Putting exam questions to a model and scoring its marks: by the likelihood of the choices, numbers by generation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,7 +93,23 @@ def score_marks(items: Sequence[ExamItem], marks: Sequence[Marks], seed: int) ->
     score = accuracy(right, chance=exam_chance(kept), best_constant=best, groups=groups, seed=seed)
     failures = sum(mark.asked and mark.answer is None for _, mark in counted)
     ties = sum(mark.tied for _, mark in counted)
-    return {**score, "constant": constants, "parse_failures": failures, "ties": ties}
+    rate = failures / len(counted) if counted else None
+    return {**score, "constant": constants, "parse_failures": failures, "parse_failure_rate": rate, "ties": ties}
+
+
+def score_by(
+    items: Sequence[ExamItem], marks: Sequence[Marks], name_of: Callable[[ExamItem], str | None], seed: int
+) -> Record:
+    """`score_marks` of each group of items that `name_of` names alike, by that name; None is no group."""
+    groups: dict[str, list[tuple[ExamItem, Marks]]] = {}
+    for item, mark in zip(items, marks, strict=True):
+        name = name_of(item)
+        if name is not None and item.excluded != "all":
+            groups.setdefault(name, []).append((item, mark))
+    return {
+        name: score_marks([item for item, _ in group], [mark for _, mark in group], seed)
+        for name, group in sorted(groups.items())
+    }
 
 
 def _verdict(item: ExamItem, answer: list[str] | None) -> Record:

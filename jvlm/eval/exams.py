@@ -1,108 +1,149 @@
 """Published exams, as papers: points and passing marks, with the images and without, beside chance and constants."""
 
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
-
-from jvlm.assets import asset
-from jvlm.config import Config, load_config
-from jvlm.errors import DataError
-from jvlm.eval import requests
-from jvlm.eval.audits import image_removal_audit
-from jvlm.eval.exam import is_correct, score_exam
-from jvlm.eval.exam_task import Marks, ask_exam, read_marks, score_marks
+from jvlm.errors import DataError, UsageError
+from jvlm.eval.audits import paired_test
+from jvlm.eval.calibration import calibration
+from jvlm.eval.contamination import Leak
+from jvlm.eval.exam import is_correct, picture_kind, score_exam
+from jvlm.eval.exam_arms import ARMS, Asker, order_score, picture_arms, prompt_scores, refusals, written_score
+from jvlm.eval.exam_task import Marks, read_marks, score_by, score_marks
 from jvlm.eval.items import ExamItem, exam_sample, load_items
-from jvlm.eval.ledger import Record
+from jvlm.eval.ledger import FILE, Record
+from jvlm.eval.parsing import VERSION as PARSER
+from jvlm.eval.pass_rules import PassRules, field_of, load_pass_rules
+from jvlm.files import read_json_lines
 from jvlm.infer.types import Model
 
-MAX_NEW_TOKENS = 16
+DEFAULT_ARMS = ("removed",)
 NONE = "–"
 
 
-class Mark(Config):
-    """Points needed of points counted, as announced."""
-
-    points: int = Field(description="Points of the general part that pass", ge=0)
-    total: int = Field(description="Points of the general part that counted, after exclusions", ge=1)
-    paper: int = Field(description="Points on the whole paper, before exclusions", ge=1)
-
-
-class PassingMarks(Config):
-    """The passing marks of `evals/exams.yaml`."""
-
-    version: str = Field(description="Version of the marks, written into the results")
-    general: dict[str, Mark] = Field(description="By the `exam` of an item")
-
-
-def evaluate_exam_set(model: Model, folder: Path, out: Path, *, name: str, seed: int = 0) -> dict[str, Record]:
+def evaluate_exam_set(
+    model: Model,
+    folder: Path,
+    out: Path,
+    *,
+    name: str,
+    seed: int = 0,
+    arms: Collection[str] = DEFAULT_ARMS,
+    leaked: Mapping[str, Leak] | None = None,
+) -> dict[str, Record]:
     """Every exam of ``folder/items.jsonl``, by its name; records go to ``out/samples.jsonl`` under `name`.
 
     Choices are compared by the log-likelihood of their texts, numbers are generated. Questions that leave the model
     no room, or whose picture cannot be read, are wrong everywhere, and listed in `not_asked` with the reason.
 
-    Returns per exam: `image` and `removed` (accuracy on the questions with pictures), `all`, `audit`, `not_asked`, and
-    where a passing mark is published `sheet`, with `points_missing`: points of published questions not in the records,
-    and `taboo_known`: whether the records say of any choice that it is taboo.
-    Raises DataError when the records are missing.
+    Args:
+        arms: what else is asked: of the questions with pictures `removed`, `blank`, `other_image`; of all of them to be
+            answered in words of the model's own (`written`), with the options in three other `order`s, and with the
+            other `prompts` of `evals/exam_prompts.yaml`.
+        leaked: what of each question stands in the training text (`contamination.leaks`), by id.
+
+    Returns per exam: `all`, and of its questions `text`, `image`, `image_missing`, `fields`, `kinds`; per arm its
+    accuracy and in `audits` the comparison with the picture shown; `order`, `prompts`, `calibration`, `contamination`
+    with the scores of the `clean` questions; `not_asked`; and where a rule is published `sheet`, with `points_missing`:
+    points of published questions not in the records, and `taboo_known`: whether the records say of any choice that it
+    is taboo. Raises DataError when the records are missing, UsageError for an unknown arm.
     """
+    unknown = sorted(set(arms) - set(ARMS))
+    if unknown:
+        raise UsageError(f"unknown arm {unknown[0]!r}", fix=f"arms: {', '.join(ARMS)}")
+    items = sorted(load_exam(folder), key=lambda item: item.id)
+    rules = load_pass_rules()
+    results = {}
+    for exam in sorted({item.exam for item in items}):
+        own = [item for item in items if item.exam == exam]
+        asker = Asker(model, own, folder.name, out, name, refusals(model, own))
+        results[exam] = _evaluate(asker, rules, seed, arms, leaked)
+    return results
+
+
+def load_exam(folder: Path) -> list[ExamItem]:
+    """The items of a folder of exam records. Raises DataError that says how to make them when there are none."""
     path = folder / "items.jsonl"
     if not path.is_file():
         build = f"jvlm data build {folder.name} --source FOLDER --out {folder}"
         raise DataError("no exam records", where=path, fix=f"make them from the published files: `{build}`")
-    marks = load_config(PassingMarks, asset("evals", "exams.yaml"))
-    items = sorted(load_items(path), key=lambda item: item.id)
-    exams = sorted({item.exam for item in items})
-    return {
-        exam: _evaluate(model, [i for i in items if i.exam == exam], folder.name, out, name, marks, seed)
-        for exam in exams
-    }
+    return load_items(path)
+
+
+def compare_models(folder: Path, out: Path, first: str, second: str, seed: int = 0) -> dict[str, Record]:
+    """Per exam the paired test of two models whose records are in ``out/samples.jsonl``, by today's rules.
+
+    Of the questions as printed, with their images. Raises DataError when one of them was not asked what the other was.
+    """
+    items = {item.id: item for item in load_exam(folder)}
+    right: dict[str, dict[str, bool]] = {first: {}, second: {}}
+    for record in read_json_lines(out / FILE):
+        asked = record.get("model") in right and record.get("task") == folder.name and record.get("arm") == "image"
+        if asked and record["id"] in items:
+            item = items[record["id"]]
+            right[record["model"]][item.id] = is_correct(item, read_marks(item, record).answer)
+    groups = {item.id: item.group_id for item in items.values()}
+    results = {}
+    for exam in sorted({item.exam for item in items.values()}):
+        one, other = (
+            {i: flag for i, flag in right[name].items() if items[i].exam == exam and items[i].excluded != "all"}
+            for name in (first, second)
+        )
+        results[exam] = paired_test(one, other, groups, seed)
+    return results
 
 
 def _evaluate(
-    model: Model, items: list[ExamItem], task: str, out: Path, name: str, marks: PassingMarks, seed: int
+    asker: Asker, rules: PassRules, seed: int, arms: Collection[str], leaked: Mapping[str, Leak] | None
 ) -> Record:
-    refused = _refused(model, items)
-    said = _ask(model, items, refused, task, out, name, "image")
-    pictured = [item for item in items if item.pictures]
-    blind = _ask(model, pictured, refused, task, out, name, "removed")
-    result: Record = {"not_asked": refused, "marks": marks.version}
-    for arm, group, answers in (("all", items, said), ("image", pictured, said), ("removed", pictured, blind)):
-        if group:
-            result[arm] = score_marks(group, [answers[item.id] for item in group], seed)
-    if pictured:
-        right = [{i.id: is_correct(i, answers[i.id].answer) for i in pictured} for answers in (said, blind)]
-        result["audit"] = image_removal_audit(right[0], right[1], {i.id: i.group_id for i in pictured}, seed)
-    mark = marks.general.get(items[0].exam)
-    if mark is not None:
+    items = asker.items
+    records = asker.records("image", items, [exam_sample(item) for item in items])
+    said = {item.id: read_marks(item, record) for item, record in zip(items, records, strict=True)}
+    marks = [said[item.id] for item in items]
+    result: Record = {"not_asked": asker.refused, "marks": rules.version, "parser": PARSER}
+    result |= {"all": score_marks(items, marks, seed)} | score_by(items, marks, picture_kind, seed)
+    result["kinds"] = score_by(items, marks, lambda item: item.answer_type, seed)
+    result["fields"] = score_by(items, marks, field_of, seed)
+    result |= picture_arms(asker, said, seed, arms)
+    if "written" in arms:
+        result["written"] = written_score(asker, seed)
+    if "order" in arms:
+        result["order"] = order_score(asker, said, seed)
+    if "prompts" in arms:
+        result["prompts"] = prompt_scores(asker, said, seed)
+    result["calibration"] = _calibration(items, records)
+    if leaked is not None:
+        result |= _clean(items, said, leaked, seed)
+    rule = rules.of(items[0].exam)
+    if rule is not None:
         answered = {i: marked.answer for i, marked in said.items() if marked.asked}
-        sheet = score_exam(items, answered, Fraction(mark.points, mark.total))
-        missing = mark.paper - sum(item.points for item in items)
+        sheet = score_exam(items, answered, rule)
+        missing = None if rule.paper is None else rule.paper - sum(item.points for item in items)
         known = any(item.kinki for item in items)
         result["sheet"] = sheet.to_record() | {"points_missing": missing, "taboo_known": known}
     return result
 
 
-def _refused(model: Model, items: Sequence[ExamItem]) -> dict[str, str]:
-    """Why an item cannot be asked, by id: too long for the model's window, or a picture that cannot be read."""
-    refused = {}
-    for item in items:
-        try:
-            model.check(exam_sample(item), [option.words for option in item.options] or ["0" * MAX_NEW_TOKENS])
-        except DataError as error:
-            refused[item.id] = error.what
-    return refused
+def _calibration(items: Sequence[ExamItem], records: Sequence[Record]) -> Record | None:
+    """Of the single-choice questions that were answered by the likelihood of their choices."""
+    chosen = [
+        (record["scores"], {item.labels.index(answer[0]) for answer in item.accept}, item.group_id)
+        for item, record in zip(items, records, strict=True)
+        if "scores" in record and item.answer_type == "mcq_single" and item.excluded != "all"
+    ]
+    scores, golds, groups = zip(*chosen, strict=True) if chosen else ((), (), ())
+    return calibration(scores, golds, groups)
 
 
-def _ask(
-    model: Model, items: list[ExamItem], refused: dict[str, str], task: str, out: Path, name: str, arm: str
-) -> dict[str, Marks]:
-    questions = [requests.question(exam_sample(item, with_image=arm == "image")) for item in items]
-    records = ask_exam(
-        model, items, questions, out, name=name, task=task, arm=arm, max_new_tokens=MAX_NEW_TOKENS, refused=refused
-    )
-    return {item.id: read_marks(item, record) for item, record in zip(items, records, strict=True)}
+def _clean(items: Sequence[ExamItem], said: Mapping[str, Marks], leaked: Mapping[str, Leak], seed: int) -> Record:
+    """What stood in training, and the accuracy without it; `all` stands beside it."""
+    flagged = {item.id: asdict(leaked[item.id]) for item in items if leaked[item.id].found}
+    clean = [item for item in items if item.id not in flagged]
+    short = sum(leaked[item.id].runs == 0 for item in items)
+    told = {"n": len(items), "flagged": flagged, "too_short": short}
+    return {"contamination": told, "clean": score_marks(clean, [said[item.id] for item in clean], seed)}
 
 
 def summary(results: Mapping[str, Record]) -> list[list[str]]:
@@ -119,17 +160,40 @@ def _column(result: Record) -> dict[str, str]:
         tally = sheet[part] if sheet else {"total": 0}
         there = bool(tally["total"])
         cells[f"{label} points"] = f"{tally['points']} / {tally['total']}" if there else NONE
-        cells[f"{label} needed"] = str(sheet[f"{part}_needed"]) if sheet and there else NONE
+        cells[f"{label} needed"] = _need(sheet, part)
     cells["必修 share"] = f"{sheet['required_share']:.1%}" if sheet and sheet["required"]["total"] else NONE
     cells["taboo chosen"] = str(sheet["taboo_count"]) if sheet and sheet["taboo_known"] else NONE
     cells["passed"] = NONE if not sheet else "yes" if sheet["passed"] else "no"
-    cells["points absent"] = str(sheet["points_missing"]) if sheet else NONE
-    for arm, label in (("all", "right"), ("image", "image questions"), ("removed", "without image")):
-        score = result.get(arm)
-        cells[label] = f"{score['value']:.1%}" if score else NONE
-        cells[f"{label}, 95 %"] = "{:.1%} – {:.1%}".format(*score["interval"]) if score else NONE
+    cells["points absent"] = NONE if not sheet or sheet["points_missing"] is None else str(sheet["points_missing"])
+    for arm, label in _SHOWN_ARMS:
+        value, interval = _at(result, arm, "value"), _at(result, arm, "interval")
+        cells[label] = NONE if value is None else f"{value:.1%}"
+        cells[f"{label}, 95 %"] = NONE if value is None else "{:.1%} – {:.1%}".format(*interval)
     for key, label in (("chance", "chance"), ("best_constant", "best constant")):
         value = result["all"][key]
         cells[label] = NONE if value is None else f"{value:.1%}"
-    cells["parse failures"] = str(result["all"]["parse_failures"])
+    for arm, label in (("all", "parse failures"), ("written", "parse failures, written")):
+        rate = _at(result, arm, "parse_failure_rate")
+        cells[label] = NONE if rate is None else f"{result[arm]['parse_failures']} ({rate:.1%})"
     return cells
+
+
+_SHOWN_ARMS = (
+    ("all", "right"),
+    ("text", "text only"),
+    ("image", "image questions"),
+    ("removed", "without image"),
+    ("written", "right, written"),
+)
+
+
+def _need(sheet: Any, part: str) -> str:
+    """Points needed in a part: those of the whole paper where the rule knows no parts of it."""
+    needs = sheet["needs"] if sheet else {}
+    if part in needs and needs[part]["total"]:
+        return str(needs[part]["needed"])
+    return str(needs["all"]["needed"]) if part == "general" and "all" in needs else NONE
+
+
+def _at(result: Record, arm: str, key: str) -> Any:
+    return result[arm][key] if arm in result else None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from jvlm.errors import DataError
+from jvlm.eval.exam_prompts import PLAIN, ExamPrompt
 from jvlm.sample import ImageRef, Message, Part, Sample
 
 AnswerType = Literal["mcq_single", "mcq_multi", "numeric"]
@@ -97,18 +98,17 @@ def load_items(path: Path) -> list[ExamItem]:
     return list(items.values())
 
 
-def exam_sample(item: ExamItem, with_image: bool = True) -> Sample:
-    """The question as a sample ending in the user turn, in the one prompt format of training and evaluation.
+def exam_sample(item: ExamItem, with_image: bool = True, prompt: ExamPrompt = PLAIN) -> Sample:
+    """The question as a sample ending in the user turn; by default in the one format of training and evaluation.
 
-    Content: image indices, then shared text and stem, then one line `label text` per option. With
-    `with_image=False` there is no image and no index: no image tokens at all.
+    Content: image indices, then the text as `prompt` puts it. With `with_image=False` there is no image and no index:
+    no image tokens at all.
     """
     images = [ImageRef(path=picture) for picture in item.pictures] if with_image else []
-    lines = [f"{item.shared_text}{item.stem}"] + [f"{option.label} {option.text}" for option in item.options]
-    if not item.options:
-        lines.append("")  # the format keeps the line break after the stem
-    content: list[Part] = [*range(len(images)), "\n".join(lines)]
-    meta = {"set": item.exam, "kind": item.answer_type, "gold": exam_answer(item), "accept": item.accept}
+    options = [(option.label, option.text) for option in item.options]
+    content: list[Part] = [*range(len(images)), prompt.text(item.shared_text + item.stem, options, item.n_select)]
+    meta: dict[str, Any] = {"set": item.exam, "kind": item.answer_type, "gold": exam_answer(item)}
+    meta |= {"accept": item.accept, "labels": item.labels, "n_select": item.n_select}
     return Sample(item.id, [Message("user", content)], images, None, meta)
 
 

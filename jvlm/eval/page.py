@@ -8,11 +8,11 @@ from typing import Any
 from jvlm.eval.charts import line_chart
 from jvlm.eval.markup import NONE, at, both, count, esc, section, show, table, tile
 from jvlm.eval.page_abilities import abilities_section
+from jvlm.eval.page_exams import exam_audits_section, published_exams_section
 from jvlm.eval.page_real import (
     faults_section,
     limits_section,
     pictures_section,
-    published_exams_section,
     text_section,
     within_source_section,
 )
@@ -104,7 +104,8 @@ def _real_scores(stages: dict[str, Any]) -> list[str]:
         pictures_section(models),
         within_source_section(at(stages, "clip", "metrics", "retrieval_within_source")),
         text_section(at(stages, "pretrain", "metrics"), models, at(stages, "eval", "metrics", "bpc_change")),
-        published_exams_section(at(stages, "eval", "metrics", "exams")),
+        published_exams_section(at(stages, "eval", "metrics", "exams"), at(stages, "eval", "metrics", "exam_change")),
+        exam_audits_section(at(stages, "eval", "metrics", "exams")),
         faults_section(at(stages, "data", "metrics")),
     ]
 

@@ -4,7 +4,7 @@ from statistics import mean
 from typing import Any
 
 from jvlm.eval.charts import interval_bars
-from jvlm.eval.markup import MODELS, NONE, at, both, count, esc, last_model, section, show, table
+from jvlm.eval.markup import NONE, at, both, count, esc, last_model, section, show, table
 from jvlm.eval.page_abilities import KINDS
 
 _ARMS = (
@@ -15,11 +15,6 @@ _ARMS = (
 _JAPANESE = ("一般、日本語だけ", "general, Japanese alone")
 _GENERAL = ("一般、英語も", "general, English too")
 _EXAM = ("国家試験の問題文", "exam questions")
-_EXAM_ARMS = (
-    ("all", "全問", "all"),
-    ("image", "画像問題", "with image"),
-    ("removed", "同、画像なし", "image removed"),
-)
 
 
 def limits_section(stages: dict[str, Any]) -> str:
@@ -42,47 +37,6 @@ def limits_section(stages: dict[str, Any]) -> str:
         "The settings for grocery photos were chosen looking at these very photos, which flatters that figure a little."
     )
     return section("読む前に", "Before reading", f'<p>{japanese}</p><p lang="en">{english}</p>')
-
-
-def published_exams_section(exams: Any) -> str:
-    """Every exam before and after the medical stage: with and without image, chance, constant; and the papers."""
-    accuracies, papers = [], []
-    names = sorted({name for results in (exams or {}).values() for name in results})
-    for name in names:
-        for model in (model for model in MODELS if at(exams, model, name)):
-            result = exams[model][name]
-            whole, sheet = result["all"], at(result, "sheet")
-            row = [esc(name), esc(model), *(_accuracy(at(result, arm)) for arm, _, _ in _EXAM_ARMS)]
-            row += [show(whole["chance"], "%"), show(whole["best_constant"], "%")]
-            accuracies.append([*row, esc(whole["parse_failures"]), esc(len(result["not_asked"]))])
-            if sheet:
-                papers.append([esc(name), esc(model), *_paper(sheet)])
-    head = [both("試験", "exam"), both("モデル", "model")]
-    arms = [both(japanese, english) for _, japanese, english in _EXAM_ARMS]
-    shares = [*head, *arms, both("偶然", "chance"), both("定数", "constant")]
-    shares += [both("読めない答え", "unreadable"), both("出題できず", "not asked")]
-    marks = [*head, both("必修", "required"), both("一般", "general"), both("禁忌", "taboo"), both("合否", "verdict")]
-    marks += [both("紙面にない点", "points absent")]
-    note = "学習に使っていない。合否は公表された基準による。 Never trained on; passing marks as announced."
-    body = table(shares, accuracies, "wide") + table(marks, papers, "wide")
-    return section("国家試験", "National exams", body, note if accuracies else "")
-
-
-def _accuracy(score: Any) -> str:
-    if score is None:
-        return NONE
-    low, high = score["interval"]
-    return f"{show(score['value'], '%')} <small>{low:.1%} – {high:.1%}, n = {esc(score['n'])}</small>"
-
-
-def _paper(sheet: dict[str, Any]) -> list[str]:
-    parts = [
-        f"{tally['points']} / {tally['total']} <small>≥ {sheet[f'{part}_needed']}</small>" if tally["total"] else NONE
-        for part, tally in ((part, sheet[part]) for part in ("required", "general"))
-    ]
-    passed = '<b class="good">合格 passed</b>' if sheet["passed"] else '<b class="bad">不合格 failed</b>'
-    taboo = esc(sheet["taboo_count"]) if sheet["taboo_known"] else NONE
-    return [*parts, taboo, passed, esc(sheet["points_missing"])]
 
 
 def pictures_section(models: Any) -> str:

@@ -87,7 +87,7 @@ def exam_section(exam: Any) -> str:
 
 def _sheet(japanese: str, english: str, sheet: dict[str, Any]) -> str:
     required, general = sheet["required"], sheet["general"]
-    cutoff = f"≥ {sheet['cutoff']:.0%}"
+    cutoff = f"≥ {sheet['general_needed']}"
     required_share, general_share = show(sheet["required_share"], "%"), show(sheet["general_share"], "%")
     required_passed, general_passed = _tick(sheet["required_passed"]), _tick(sheet["general_passed"])
     rows = [

@@ -1,9 +1,13 @@
 """What comes after training: scores, captions, the report."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from jvlm.stages.context import StageContext
+
+HELD_OUT = ("_test", "_val", "_compositional")
+"""How the names of sample sets end that no stage trains on."""
 
 
 def evaluate(context: StageContext) -> dict[str, Any]:
@@ -31,7 +35,8 @@ def evaluate(context: StageContext) -> dict[str, Any]:
 
 def _evaluate_real(context: StageContext) -> dict[str, Any]:
     """Pictures, text and exams, before and after medicine."""
-    from jvlm.eval.exams import evaluate_exam_set
+    from jvlm.eval.contamination import leaks, question_text, training_documents
+    from jvlm.eval.exams import compare_models, evaluate_exam_set, load_exam
     from jvlm.eval.real import evaluate_picture_sets, texts_never_seen
     from jvlm.eval.statistics import ratio_bootstrap
     from jvlm.infer.generate import load_model
@@ -39,6 +44,9 @@ def _evaluate_real(context: StageContext) -> dict[str, Any]:
 
     texts = texts_never_seen(context.data, context.run / "corpus" / "text" / "held_out.jsonl")
     characters = {kind: outcomes(found) for kind, found in texts.items()}
+    papers = [path.parent for path in sorted((context.data / "exam").glob("*/items.jsonl"))]
+    questions = [(item.id, question_text(item)) for paper in papers for item in load_exam(paper)]
+    leaked = leaks(questions, training_documents(_trained_on(context)))
     spent: dict[str, dict[str, list[float]]] = {}
     models: dict[str, Any] = {}
     exams: dict[str, Any] = {}
@@ -51,9 +59,11 @@ def _evaluate_real(context: StageContext) -> dict[str, Any]:
         }
         context.say(f"{name}: pictures and text done")
         exams[name] = {}
-        for path in sorted((context.data / "exam").glob("*/items.jsonl")):
-            exams[name] |= evaluate_exam_set(model, path.parent, context.folder, name=name, seed=context.recipe.seed)
-            context.say(f"{name}: {path.parent.name} done")
+        for paper in papers:
+            exams[name] |= evaluate_exam_set(
+                model, paper, context.folder, name=name, seed=context.recipe.seed, leaked=leaked
+            )
+            context.say(f"{name}: {paper.name} done")
     change = {
         kind: ratio_bootstrap(
             [after - before for before, after in zip(spent["instruct"][kind], spent["medical"][kind], strict=True)],
@@ -62,7 +72,17 @@ def _evaluate_real(context: StageContext) -> dict[str, Any]:
         )
         for kind in texts
     }
-    return {"models": models, "exams": exams, "bpc_change": change}
+    exam_change: dict[str, Any] = {}
+    for paper in papers:
+        exam_change |= compare_models(paper, context.folder, "medical", "instruct", context.recipe.seed)
+    return {"models": models, "exams": exams, "bpc_change": change, "exam_change": exam_change}
+
+
+def _trained_on(context: StageContext) -> list[Path]:
+    """The run's training text, and its shards of samples but for those that are held out."""
+    text = context.run / "corpus" / "text" / "train.jsonl"
+    shards = [path for path in sorted(context.shards.glob("*")) if not path.name.endswith(HELD_OUT)]
+    return [path for path in (text, *shards) if path.exists()]
 
 
 def caption(context: StageContext) -> dict[str, Any]:

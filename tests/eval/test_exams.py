@@ -15,7 +15,7 @@ from tiny import encoded_image, make_model
 
 from jvlm import cli
 from jvlm.errors import EXIT_ITEM_ERRORS, DataError
-from jvlm.eval import exams
+from jvlm.eval import pass_rules
 from jvlm.eval.exam import score_exam
 from jvlm.eval.exams import evaluate_exam_set, summary
 from jvlm.eval.items import ExamItem, Option
@@ -24,8 +24,8 @@ from jvlm.infer.types import Generation
 ARMS = ("image", "removed")
 MARKS = """
 version: made
-general:
-  first: {points: 3, total: 5, paper: 12}
+papers:
+  first: {paper: 12, needs: {required: 80%, general: 3/5}, max_taboo: 3}
 """
 
 
@@ -57,7 +57,7 @@ def write_exam(folder: Path, items: list[ExamItem]) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "marks.yaml").write_text(MARKS)
-    monkeypatch.setattr(exams, "asset", lambda *parts: tmp_path / "marks.yaml")
+    monkeypatch.setattr(pass_rules, "asset", lambda *parts: tmp_path / "marks.yaml")
     drawn = [Option("a", "", "images/p.png"), Option("b", "", "images/p.png")]
     items = [
         make_item("right", exam="first"),
@@ -81,7 +81,7 @@ def test_every_exam_is_a_paper_of_its_own(folder, tmp_path):
     assert (first["all"]["value"], first["all"]["n"]) == (pytest.approx(6 / 8), 8)  # the long one is wrong
     assert (first["image"]["n"], first["removed"]["n"]) == (3, 3)  # with the question whose choices are pictures
     assert (first["image"]["value"], first["removed"]["value"]) == (pytest.approx(2 / 3), 0.0)
-    assert first["audit"]["transitions"]["gain"] == 2
+    assert first["audits"]["removed"]["transitions"]["gain"] == 2
     assert first["all"]["parse_failures"] == 0
     sheet = first["sheet"]
     assert (sheet["general"]["points"], sheet["general"]["total"], sheet["general_needed"]) == (5, 7, 5)
@@ -144,8 +144,9 @@ def test_missing_records_say_how_to_make_them(tmp_path):
 
 
 def test_the_shipped_marks_are_read():
-    marks = exams.load_config(exams.PassingMarks, exams.asset("evals", "exams.yaml"))
-    assert (marks.general["112"].points, marks.general["112"].total) == (208, 299)
+    rule = pass_rules.load_pass_rules().of("112")
+    assert rule is not None
+    assert (rule.needs, rule.max_taboo) == ({"required": "80%", "general": "208/299"}, 3)
 
 
 def test_the_command_prints_the_table_and_tells_of_questions_not_asked(

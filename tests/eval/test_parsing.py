@@ -1,157 +1,34 @@
-"""The case table is what the parser means; None is an answer that cannot be read."""
+"""The table of cases is what the parser means, and no rule of it is idle."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
+from typing import Any
 
 import pytest
+from answer_cases import CHOICES, DISEASES, NUMBERS
+from exam_items import make_item, multi, numeric
 
-from jvlm.eval.items import Option
-from jvlm.eval.parsing import parse_choices, parse_number
-
-DISEASES = [
-    Option("a", "赤斑病"),
-    Option("b", "青斑病"),
-    Option("c", "白斑病"),
-    Option("d", "星核症"),
-    Option("e", "輪状熱"),
-]
-COUNTS = [Option(label, text) for label, text in zip("abcde", ["1個", "2個", "3個", "4個", "13個"], strict=True)]
-NESTED = [Option(label, text) for label, text in zip("abc", ["赤い丸", "赤い丸と青い星", "A型"], strict=True)]
-
-SINGLE = [
-    ("a", ["a"]),
-    ("Ｂ", ["b"]),
-    ("答えはＢです", ["b"]),
-    ("答えはＢです。", ["b"]),
-    ("正解は「c」です。", ["c"]),
-    ("(d)", ["d"]),
-    ("**e**", ["e"]),
-    ("b.", ["b"]),
-    ("c）白斑病", ["c"]),
-    ("d 星核症", ["d"]),
-    ("選択肢eが正しい", ["e"]),
-    ("ア", ["a"]),
-    ("「イ」", ["b"]),
-    ("ｳ", ["c"]),
-    ("㋓", ["d"]),
-    ("答え：オ", ["e"]),
-    ("①", ["a"]),
-    ("⑵", ["b"]),
-    ("ⓒ", ["c"]),
-    ("Ⓓ", ["d"]),
-    ("❺", ["e"]),
-    ("３", ["c"]),
-    ("3番", ["c"]),
-    ("4です", ["d"]),
-    ("星核症", ["d"]),
-    ("星核症です。", ["d"]),
-    ("この画像の診断は輪状熱と考えられます。", ["e"]),
-    ("Answer: C", ["c"]),
-    ("aではなくbです", ["b"]),
-    ("赤斑病ではなく、青斑病です。", ["b"]),
-    ("cは誤り。正解はd", ["d"]),
-    ("答えはa。理由：所見bは見られない", ["a"]),
-    ("所見bより答えはaである", ["a"]),
-    ("<think>aかbか迷う</think>c", ["c"]),
-    ("<think>aかbか", None),
-    ("解答：a\n解説：bは青い。", ["a"]),
-    ("ビタミンCが足りない", None),
-    ("アレルギーです", None),
-    ("a か b", None),
-    ("a or b", None),
-    ("a 青斑病", None),
-    ("赤斑病か青斑病", None),
-    ("わかりません", None),
-    ("", None),
-    ("f", None),
-    ("6", None),
-    ("3つあります", None),
-    ("a red circle", None),
-]
-MULTI = [
-    ("①と③", ["a", "c"]),
-    ("①③", ["a", "c"]),
-    ("a,c", ["a", "c"]),
-    ("c、a", ["a", "c"]),
-    ("ａ・ｃ", ["a", "c"]),
-    ("ac", ["a", "c"]),
-    ("アウ", ["a", "c"]),
-    ("ア、ウ", ["a", "c"]),
-    ("a and c", ["a", "c"]),
-    ("1と3", ["a", "c"]),
-    ("赤斑病、白斑病", ["a", "c"]),
-    ("答えは白斑病と赤斑病です", ["a", "c"]),
-    ("a 赤斑病、c 白斑病", ["a", "c"]),
-    ("「ア」と「ウ」", ["a", "c"]),
-    ("a", ["a"]),
-    ("a, b, c", None),
-    ("全部です", None),
-]
-TEXTS = [
-    (COUNTS, "3個", ["c"]),
-    (COUNTS, "13個です", ["e"]),
-    (COUNTS, "全部で13個あります", ["e"]),
-    (COUNTS, "４個", ["d"]),
-    (COUNTS, "c", ["c"]),
-    (NESTED, "赤い丸と青い星", ["b"]),
-    (NESTED, "赤い丸と青い星があります", ["b"]),
-    (NESTED, "A型", ["c"]),
-    (NESTED, "赤い丸", ["a"]),
-]
-NUMBERS = [
-    ("12", "12"),
-    ("１２個です", "12"),
-    ("12個", "12"),
-    ("約12個", "12"),
-    ("答えは7です。", "7"),
-    ("3.50 mg/dL", "3.5"),
-    ("3,500個", "3500"),
-    ("1,234,567", "1234567"),
-    ("-3", "-3"),
-    ("−3度", "-3"),
-    ("マイナス3", "-3"),
-    ("十二", "12"),
-    ("十二個です。", "12"),
-    ("二十", "20"),
-    ("百五個", "105"),
-    ("三千二百", "3200"),
-    ("一万二千", "12000"),
-    ("一二〇", "120"),
-    ("三点五", "3.5"),
-    ("細胞は七個あります", "7"),
-    ("12 - 3 = 9", "9"),
-    ("5×10³", "5000"),
-    ("1.2×10^3", "1200"),
-    ("12/mm3", "12"),
-    ("7個、つまり7", "7"),
-    ("正解：8\n別の数は9", "8"),
-    ("0", "0"),
-    (".5", "0.5"),
-    ("10", "10"),
-    ("3〜5個", None),
-    ("3-5", None),
-    ("全部で12個、うち赤が3個", None),
-    ("一般に三角です", None),
-    ("たくさん", None),
-    ("", None),
-]
+from jvlm.eval import answer_rules, numerals, parsing
+from jvlm.eval.answer_rules import Rules
+from jvlm.eval.parsing import RULES, parse_answer, parse_choices, parse_number
 
 
-@pytest.mark.parametrize(("text", "expected"), SINGLE)
-def test_single_choice(text: str, expected: list[str] | None) -> None:
-    assert parse_choices(text, DISEASES, 1) == expected
+def test_choices() -> None:
+    wrong = [
+        (text, said, found) for options, n, text, said in CHOICES if (found := parse_choices(text, options, n)) != said
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize(("text", "expected"), MULTI)
-def test_multiple_choice(text: str, expected: list[str] | None) -> None:
-    assert parse_choices(text, DISEASES, 2) == expected
+def test_numbers() -> None:
+    assert [(text, said, found) for text, said in NUMBERS if (found := parse_number(text)) != said] == []
 
 
-@pytest.mark.parametrize(("options", "text", "expected"), TEXTS)
-def test_choice_texts_win_over_labels(options: list[Option], text: str, expected: list[str]) -> None:
-    assert parse_choices(text, options, 1) == expected
-
-
-@pytest.mark.parametrize(("text", "expected"), NUMBERS)
-def test_numbers(text: str, expected: str | None) -> None:
-    assert parse_number(text) == expected
+def test_the_table_is_large_and_says_nothing_twice() -> None:
+    cases = [(str(options), n_select, text) for options, n_select, text, _ in CHOICES]
+    cases += [("", 0, text) for text, _ in NUMBERS]
+    assert len(cases) == len(set(cases)) >= 300
 
 
 def test_every_label_form_of_every_option() -> None:
@@ -160,3 +37,79 @@ def test_every_label_form_of_every_option() -> None:
         for form in forms:
             for sentence in (form, f"{form}です", f"答えは{form}です。", f"「{form}」", f"正解：{form}"):
                 assert parse_choices(sentence, DISEASES, 1) == [option.label], sentence
+
+
+def test_an_item_says_what_kind_of_answer_is_read() -> None:
+    assert parse_answer("答えは12", numeric("n", "12")) == ["12"]
+    assert parse_answer("たくさん", numeric("n", "12")) is None
+    assert parse_answer("cとa", multi("m", "ac")) == ["a", "c"]
+    assert parse_answer("cとa", make_item("s")) is None
+
+
+# --- no rule is idle ----------------------------------------------------------------------------------------------
+
+
+def _without_each(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """(name of a rule, the rules without it) of every rule of a table of rules, its tables included."""
+    for entry in fields(value):
+        table = getattr(value, entry.name)
+        where = f"{name}{entry.name}"
+        if is_dataclass(table):
+            yield from (
+                (inner, replace(value, **{entry.name: less})) for inner, less in _without_each(table, f"{where}.")
+            )
+        elif isinstance(table, bool):
+            yield where, replace(value, **{entry.name: not table})
+        elif where.endswith("signs") and name:  # of an alphabet: a shorter one would move the others
+            used = table[:5]
+            for i, sign in enumerate(used):
+                yield f"{where}: {sign}", replace(value, **{entry.name: (*table[:i], "\0", *table[i + 1 :])})
+        else:
+            for i, rule in enumerate(table):
+                yield f"{where}: {rule}", replace(value, **{entry.name: table[:i] + table[i + 1 :]})
+
+
+MUTANTS = dict(_without_each(RULES, ""))
+
+
+def _fails(rules: Rules, likely: str = "") -> bool:
+    """Whether a case fails; those that hold the text `likely` are tried first."""
+    cases = [(text, partial(parse_choices, text, options, n, rules), said) for options, n, text, said in CHOICES]
+    cases += [(text, partial(parse_number, text, rules), said) for text, said in NUMBERS]
+    return any(parse() != said for _, parse, said in sorted(cases, key=lambda case: likely not in case[0]))
+
+
+def test_every_rule_is_among_the_mutants() -> None:
+    tables = {entry.name for entry in fields(RULES)}
+    assert {name.split(":")[0].split(".")[0] for name in MUTANTS} == tables
+    assert len(MUTANTS) > 150
+    assert not _fails(RULES)
+
+
+def test_without_any_rule_a_case_fails() -> None:
+    assert [name for name, rules in MUTANTS.items() if not _fails(rules, name.rpartition(": ")[2])] == []
+
+
+STEPS = {
+    "thoughts": (parsing, "without_asides", lambda rules, text: text),
+    "thoughts of numbers": (numerals, "without_asides", lambda rules, text: text),
+    "announced first": (parsing, "announced", lambda rules, text: []),
+    "announced numbers first": (numerals, "announced", lambda rules, text: []),
+    "last announced": (parsing, "announced", lambda rules, text: answer_rules.announced(rules, text)[::-1]),
+    "powers of ten": (numerals, "_superscripts", lambda text: text),
+    "kanji": (numerals, "_in_kanji", lambda rules, text: []),
+    "digits": (numerals, "_in_digits", lambda rules, text: []),
+    "plain form": (numerals, "_plain", str),
+    "nothing but an answer": (parsing._Reader, "nothing_but", lambda self, text: []),
+    "a line of its own": (parsing._Reader, "lone_line", lambda self, text: []),
+    "choice texts": (parsing._Reader, "_by_text", lambda self, text: ([], text)),
+    "labels": (parsing._Reader, "_by_label", lambda self, text: []),
+    "marks around": (parsing._Reader, "_bare", lambda self, text: text),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_without_any_step_a_case_fails(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, attribute, replacement = STEPS[name]
+    monkeypatch.setattr(owner, attribute, replacement)
+    assert _fails(RULES), f"no case needs the step {name}"

@@ -27,7 +27,7 @@ def arms(image: int, other: int, removed: int, constant: str) -> dict[str, Any]:
 def paper(right: int) -> dict[str, Any]:
     items = [make_item(f"A{i}") for i in range(100)]
     sheet = score_exam(items, {item.id: ["a"] if i < right else ["b"] for i, item in enumerate(items)}, 0.6)
-    assert sheet.general_needed == 60
+    assert sheet.needed("general") == 60
     marks = {"constant": {"mcq_single": "a"}, "parse_failures": 2, "ties": 0}
     result = {"all": score(right, 100, 0.2, 0.25) | marks, "image": score(9, 40, 0.2, 0.25) | marks}
     return result | {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jvlm.errors import DataError
-from jvlm.eval.audits import image_removal_audit
+from jvlm.eval.audits import image_removal_audit, order_audit, paired_test
 from jvlm.eval.retrieval import retrieval_r1
 from jvlm.eval.statistics import (
     accuracy,
@@ -135,6 +135,32 @@ def test_audit_of_a_blind_model_and_of_mismatched_arms() -> None:
     assert image_removal_audit({"a": False}, {"a": False})["retention"] is None
     with pytest.raises(DataError, match="one arm only, such as c"):
         image_removal_audit(flags, {"a": True, "b": True})
+
+
+def test_two_models_on_the_same_items() -> None:
+    first = {f"q{i}": i < 60 for i in range(100)}
+    second = {f"q{i}": 20 <= i < 65 for i in range(100)}
+    pair = paired_test(first, second)
+    assert [pair[key] for key in ("n", "both", "only_first", "only_second", "neither")] == [100, 40, 20, 5, 35]
+    assert (pair["first"], pair["second"]) == (0.60, 0.45)
+    assert pair["difference"] == pytest.approx(0.15)
+    assert pair["mcnemar_p"] == pytest.approx(2 * sum(math.comb(25, i) for i in range(6)) / 2**25)
+    assert 0 < pair["interval"][0] < 0.15 < pair["interval"][1]
+    back = paired_test(second, first)
+    assert (back["difference"], back["mcnemar_p"]) == (-pair["difference"], pair["mcnemar_p"])
+    grouped = paired_test(first, second, {f"q{i}": i // 20 for i in range(100)})["interval"]
+    assert grouped[1] - grouped[0] > pair["interval"][1] - pair["interval"][0]
+    with pytest.raises(DataError, match="no item"):
+        paired_test({}, {})
+
+
+def test_orders_by_hand() -> None:
+    a, b, nothing = frozenset("a"), frozenset("b"), frozenset[str]()
+    chosen = [{"x": a, "y": a, "z": nothing}, {"x": a, "y": b, "z": nothing}]
+    right = [{"x": True, "y": True, "z": False}, {"x": True, "y": False, "z": False}]
+    audit = order_audit(chosen, right, {"x": 0, "y": 1, "z": 2})
+    assert (audit["n"], audit["value"], audit["orders"]) == (3, 0.5, [2 / 3, 1 / 3])
+    assert audit["agreement"] == audit["always_right"] == 1 / 3  # what cannot be read agrees with nothing
 
 
 def test_retrieval_finds_what_is_there_and_nothing_else() -> None:

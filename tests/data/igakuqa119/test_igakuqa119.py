@@ -4,14 +4,13 @@ import csv
 import json
 
 import pytest
-import yaml
 from jvlm_data.igakuqa119.convert import convert, repeated_cases
 from tiny import encoded_image
 
-from jvlm.assets import asset
 from jvlm.errors import DataError
 from jvlm.eval.exam import is_correct, score_exam
 from jvlm.eval.items import load_items
+from jvlm.eval.pass_rules import load_pass_rules
 from jvlm.files import read_json, read_json_lines
 
 CHOICES = ["a. 赤", "b. 青", "c. 白", "d. 黒", "e.緑"]
@@ -165,8 +164,8 @@ def test_the_real_paper_but_for_its_known_faults(real):
     assert (required, general) == (200 - 3, 300 - 4)  # E41; A22, C15, C18, C22
     groups = [sum(other.group_id == name for other in items.values()) for name in items]
     assert [groups.count(2), groups.count(3)] == [9, 10]  # E42 is the case of E41 that is left
-    table = yaml.safe_load(asset("evals", "exams.yaml").read_text(encoding="utf-8"))["general"]
-    assert table["119"] == {"points": 221, "total": 300, "paper": 500}
+    rule = load_pass_rules().papers["119"]
+    assert (rule.paper, rule.needs) == (500, {"required": "80%", "general": "221/300"})
 
 
 def marks(item, answer):
