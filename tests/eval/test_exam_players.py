@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from exam_folder import exam_items, write_exam
-from jvlm_data.clinical_lab.convert import convert as clinical_lab
-from jvlm_data.igakuqa119.convert import convert as igakuqa119
-from jvlm_data.igakuqa.convert import convert as igakuqa
-from jvlm_data.toyworld.exam import exam_test, exam_twohop_unseen
 from examinees import Oracle, Random
+from jvlm_data.clinical_lab.convert import convert as clinical_lab
+from jvlm_data.igakuqa.convert import convert as igakuqa
+from jvlm_data.igakuqa119.convert import convert as igakuqa119
+from jvlm_data.toyworld.exam import exam_test, exam_twohop_unseen
 
 from jvlm.eval.baselines import ConstantModel, best_constant_marks, exam_chance, split_marks
 from jvlm.eval.exam import choose, is_correct, score_exam

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from exam_folder import exam_items, write_exam
-from page_tags import HOSTILE, Tags
 from examinees import Oracle
+from page_tags import HOSTILE, Tags
 
 from jvlm.eval.contamination import leaks, question_text
 from jvlm.eval.exam_arms import ARMS

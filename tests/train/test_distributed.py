@@ -109,7 +109,8 @@ def test_pairs_of_one_batch_are_told_apart_across_processes(home):
 
 
 @pytest.mark.parametrize(
-    "apart", [pytest.param((0, 3, 5, 10), id="48"), pytest.param(tuple(range(12)), id="all-144", marks=pytest.mark.long)]
+    "apart",
+    [pytest.param((0, 3, 5, 10), id="48"), pytest.param(tuple(range(12)), id="all-144", marks=pytest.mark.long)],
 )
 def test_every_engine_goes_on_from_every_other(home, apart):
     """{plain, ZeRO 1, 2, 3} × {1, 2, 4 processes}: of 144 continuations those to the settings so far `apart`.
