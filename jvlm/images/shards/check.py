@@ -47,10 +47,7 @@ def _faults(reader: ShardReader) -> Iterator[str]:
 
 def _card_faults(reader: ShardReader) -> Iterator[str]:
     card, folder = reader.card, reader.folder
-    hashes = {INDEX: card.get("index_sha256")}
-    if "records_sha256" in card:  # sets of older versions have no such file
-        hashes[RECORDS] = card["records_sha256"]
-    for name, digest in hashes.items():
+    for name, digest in ((INDEX, card["index_sha256"]), (RECORDS, card["records_sha256"])):
         if not (folder / name).is_file():
             yield f"{folder / name}: file not found"
         elif sha256_file(folder / name) != digest:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from jvlm.errors import DataError
 from jvlm.files import read_json, sha256_bytes
 
-CARD, INDEX, RECORDS, FORMAT = "dataset.json", "index.npz", "records.jsonl.zst", "jvlm-image-shards-1"
+CARD, INDEX, RECORDS, FORMAT = "dataset.json", "index.npz", "records.jsonl.zst", "jvlm-image-shards-2"
 
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -56,16 +56,13 @@ def read_card(path: Path) -> dict[str, Any]:
     """The card, with shards that are plain names of tars. Raises DataError when it is missing or not one of ours."""
     card = read_json(path)
     if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise DataError(f"not a card of the format {FORMAT}", where=path)
+        raise DataError(f"not a card of the format {FORMAT}", where=path, fix="build the set again")
     try:
         shards = [(shard["file"], shard["sha256"] + "", shard["bytes"] + 0) for shard in card["shards"]]
-        plain = (
-            bool(shards)
-            and isinstance(card["fingerprint"], str)
-            and all(_SAFE_FILE.fullmatch(file) for file, *_ in shards)
-        )
+        hashes = [card[name] + "" for name in ("fingerprint", "index_sha256", "records_sha256")]
+        plain = bool(shards and hashes) and all(_SAFE_FILE.fullmatch(file) for file, *_ in shards)
     except (KeyError, TypeError):
-        raise DataError("the card lacks its shards or its fingerprint", where=path, fix="build it again") from None
+        raise DataError("the card lacks its shards or a hash", where=path, fix="build it again") from None
     if not plain:  # a card may come from anywhere: no `..`, no absolute path, no pipe
         raise DataError("the card names no shard, or one that is no plain file name", where=path)
     return card
@@ -82,11 +79,10 @@ class ShardIndex:
     """[samples + 1]"""
     ranges: NDArray[np.int64]
     """[members, 2] offset and size in bytes."""
-    sizes: NDArray[np.int32] | None
-    """[images, 2] upright width and height in pixels, in the order of samples; sets of older versions lack it."""
+    sizes: NDArray[np.int32]
+    """[images, 2] upright width and height in pixels, in the order of samples."""
 
     def save(self, path: Path) -> None:
-        assert self.sizes is not None
         names = np.frombuffer(json.dumps(self.ids, ensure_ascii=False).encode(), np.uint8)
         np.savez(path, ids=names, shard=self.shard, start=self.start, ranges=self.ranges, sizes=self.sizes)
 
@@ -96,8 +92,7 @@ class ShardIndex:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 ids: list[str] = json.loads(arrays["ids"].tobytes())
-                sizes = arrays.get("sizes")
-                index = cls(ids, arrays["shard"], arrays["start"], arrays["ranges"], sizes)
+                index = cls(ids, arrays["shard"], arrays["start"], arrays["ranges"], arrays["sizes"])
                 whole = index._agrees(num_shards)
         except FileNotFoundError:
             raise DataError("file not found", where=path) from None
@@ -110,6 +105,5 @@ class ShardIndex:
     def _agrees(self, num_shards: int) -> bool:
         samples = len(self.ids)
         whole = samples == len(self.shard) == len(self.start) - 1 and self.start[-1] == len(self.ranges)
-        if self.sizes is not None:
-            whole = whole and self.sizes.shape == (len(self.ranges) - samples, 2)
+        whole = whole and self.sizes.shape == (len(self.ranges) - samples, 2)
         return bool(whole and (not samples or 0 <= self.shard.min() <= self.shard.max() < num_shards))

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jvlm.errors import DataError
-from jvlm.images.load import image_size
 from jvlm.images.shards.format import CARD, INDEX, ShardIndex, read_card, shard_key
 from jvlm.sample import ImageRef, Sample
 
@@ -55,13 +54,7 @@ class ShardReader:
         return int(self._index.start[i + 1] - self._index.start[i]) - 1
 
     def sizes(self, i: int) -> list[tuple[int, int]]:
-        """Upright (width, height) of the images of sample i, from the index.
-
-        For sets of versions that did not keep them, the headers of the images are read.
-        """
-        if self._index.sizes is None:
-            numbers = range(self.num_images(i))
-            return [image_size(self._member(i, 1 + number), where=self.where(i, number)) for number in numbers]
+        """Upright (width, height) of the images of sample i, from the index."""
         first = int(self._index.start[i]) - i  # a sample has one member that is no image
         rows = self._index.sizes[first : first + self.num_images(i)]
         return [(int(width), int(height)) for width, height in rows]
@@ -84,8 +77,7 @@ class ShardReader:
     def read(self, i: int) -> Sample:
         """The whole sample, images as encoded bytes. Raises DataError naming `shard.tar:key:field`."""
         data = [self._member(i, 1 + number) for number in range(self.num_images(i))]
-        sizes = self.sizes(i) if self._index.sizes is not None else [None] * len(data)
-        images = [ImageRef(data=content, size=size) for content, size in zip(data, sizes, strict=True)]
+        images = [ImageRef(data=content, size=size) for content, size in zip(data, self.sizes(i), strict=True)]
         return Sample.from_record(self.record(i), images, where=self.where(i, "json"))
 
     def member_ranges(self, i: int) -> list[tuple[int, int]]:
