@@ -110,12 +110,12 @@ def test_pairs_of_one_batch_are_told_apart_across_processes(home):
 
 @pytest.mark.parametrize(
     "apart",
-    [pytest.param((0, 3, 5, 10), id="48"), pytest.param(tuple(range(12)), id="all-144", marks=pytest.mark.long)],
+    [pytest.param((0, 5), id="24"), pytest.param(tuple(range(12)), id="all-144", marks=pytest.mark.long)],
 )
 def test_every_engine_goes_on_from_every_other(home, apart):
     """{plain, ZeRO 1, 2, 3} × {1, 2, 4 processes}: of 144 continuations those to the settings so far `apart`.
 
-    0 is going on as before; 3, 5 and 10 each change the engine to another one, and most the number of processes.
+    0 is going on as before, 5 changes both the engine and the number of processes.
     """
     sizes = (1, 2, 4)
     start = home / f"apart-{len(apart)}"
