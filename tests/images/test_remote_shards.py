@@ -176,7 +176,7 @@ def test_a_set_without_records_has_to_be_built_again(folder: Path, tmp_path: Pat
     del card["records_sha256"]
     write_json(tmp_path / "set" / "dataset.json", card)
     (tmp_path / "set" / "index.npz").write_bytes((folder / "index.npz").read_bytes())
-    with pytest.raises(DataError, match="lacks its shards or a hash.*build it again"):
+    with pytest.raises(DataError, match=r"lacks its shards or a hash.*build it again"):
         open_shards(f"file://{tmp_path}/set", cache=tmp_path / "cache")
 
 
