@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from jvlm.commands.eval import evaluate
 from jvlm.errors import EXIT_FAILURE, EXIT_ITEM_ERRORS, JvlmError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-TOYWORLD = "toyworld"
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, build, check.")
 text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
+app.command(name="eval")(evaluate)
 app.add_typer(data_app, name="data")
 app.add_typer(text_app, name="text")
 app.add_typer(tokenizer_app, name="tokenizer")
@@ -92,48 +93,6 @@ def caption(
     )
     _print(dataclasses.asdict(report), as_json)
     if report.errors:
-        raise typer.Exit(EXIT_ITEM_ERRORS)
-
-
-@app.command(name="eval")
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model directory.")],
-    tasks: Annotated[str, typer.Option(help="toyworld, or exams: igakuqa119,clinical_lab")] = TOYWORLD,
-    data: Annotated[Path | None, typer.Option(help="Data folder; by default the one beside the model.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results, continued; MODEL-eval.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Score a model on the toy world or on published exams, with and without image."""
-    import jvlm
-    from jvlm.files import lock, read_json, write_json
-
-    data, out = data or model.parent / "data", out or model.with_name(model.name + "-eval")
-    loaded = jvlm.load(model)
-    name = read_json(model / "hashes.json")["model.safetensors"]["sha256"][:16]  # records of two models never mix
-    results: dict[str, Any] = {}
-    with lock(out):
-        for task in dict.fromkeys(part.strip() for part in tasks.split(",")):
-            if task == TOYWORLD:
-                from jvlm.assets import asset
-                from jvlm.eval.toy import evaluate_exam, evaluate_general, load_toy_config
-
-                config = load_toy_config(asset("evals", "toy.yaml"))
-                results["general"] = evaluate_general(loaded, data / "shards", config, out, name=name)
-                results["exam"] = evaluate_exam(loaded, data / "exam", config, out, name=name)
-            else:
-                from jvlm.eval.exams import evaluate_exam_set
-
-                results |= evaluate_exam_set(loaded, data / "exam" / task, out, name=name)
-        write_json(out / "results.json", results)
-    exams = {exam: result for exam, result in results.items() if "not_asked" in result}
-    if as_json or len(exams) < len(results):
-        _print(results if as_json else {key: value for key, value in results.items() if key not in exams}, as_json)
-    if exams and not as_json:
-        from jvlm.eval.exams import summary
-
-        head, *rows = summary(exams)
-        _table(head, rows)
-    if any(result["not_asked"] for result in exams.values()):
         raise typer.Exit(EXIT_ITEM_ERRORS)
 
 

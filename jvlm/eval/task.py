@@ -124,8 +124,21 @@ def load_task(name: str) -> Task:
     name, _, prompt = name.partition("@")
     if name not in task_names():
         raise UsageError(f"no task '{name}'", fix=f"known: {', '.join(task_names())}")
-    task = load_config(Task, asset("evals", "tasks", f"{name}.yaml"), [f"prompt={prompt}"] if prompt else [])
-    return task
+    return load_config(Task, asset("evals", "tasks", f"{name}.yaml"), values={"prompt": prompt} if prompt else None)
+
+
+class Suites(Config):
+    """`evals/suites.yaml`."""
+
+    suites: dict[str, tuple[str, ...]] = Field(description="Names of tasks by the suite's name")
+
+
+def load_suite(name: str) -> list[str]:
+    """The tasks of a suite. Raises UsageError for an unknown one."""
+    suites = load_config(Suites, asset("evals", "suites.yaml")).suites
+    if name not in suites:
+        raise UsageError(f"no suite '{name}'", fix=f"known: {', '.join(suites)}")
+    return list(suites[name])
 
 
 def load_questions(task: Task, data: Path, split: str) -> list[TaskItem]:

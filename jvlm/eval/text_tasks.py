@@ -4,11 +4,9 @@ Nothing of a figure is kept: it is computed from the records each time, so a cha
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from jvlm.errors import DataError
 from jvlm.eval.answers import VERSION as PARSER
 from jvlm.eval.answers import Read, read_answer, right_answer, words
 from jvlm.eval.ledger import Ledger, Record
@@ -164,7 +162,7 @@ class _Asked:
     def _generated(self, questions: list[Sample], arm: str) -> list[Record]:
         task = self.task
         ledger = self._ledger(questions, [f"generate {task.max_new_tokens} {task.stop!r}"] * len(questions), arm)
-        for chunk in self._possible(ledger, [["0"]] * len(questions)):
+        for chunk in self._possible(ledger, [[]] * len(questions)):
             asked = [questions[i] for i in chunk]
             found = self.model.generate(asked, max_new_tokens=task.max_new_tokens, stop=task.stop)
             for i, one in zip(chunk, found, strict=True):
@@ -176,19 +174,17 @@ class _Asked:
     def _ledger(self, questions: list[Sample], settings: list[str], arm: str) -> Ledger:
         return Ledger(self.folder, self.name, self.task.name, arm, questions, [f"{self.how} {s}" for s in settings])
 
-    def _possible(self, ledger: Ledger, answers: Sequence[Sequence[str]]) -> Any:
+    def _possible(self, ledger: Ledger, answers: Sequence[Sequence[str]]) -> Iterator[list[int]]:
         """Chunks of what is missing and fits the model; what does not is written down with the reason."""
         missing = ledger.missing
         for begin in range(0, len(missing), CHUNK):
-            chunk = []
-            for i in missing[begin : begin + CHUNK]:
-                try:
-                    self.model.check(ledger.questions[i], answers[i])
-                    chunk.append(i)
-                except DataError as error:
-                    ledger.add(i, {"error": error.what})
-            if chunk:
-                yield chunk
+            chunk = missing[begin : begin + CHUNK]
+            refused = self.model.refusals([ledger.questions[i] for i in chunk], [answers[i] for i in chunk])
+            for i, why in zip(chunk, refused, strict=True):
+                if why is not None:
+                    ledger.add(i, {"error": why})
+            if possible := [i for i, why in zip(chunk, refused, strict=True) if why is None]:
+                yield possible
 
     def _verdict(self, i: int, answer: Read | None) -> Record:
         task, item = self.task, self.items[i]

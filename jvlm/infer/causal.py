@@ -53,6 +53,7 @@ class CausalModel:
             batch_tokens: places of a batch of choices; batch_size: prompts that are continued together.
         """
         self.model, self.tokenizer, self.template, self.batch_size = model.eval(), tokenizer, template, batch_size
+        model.generation_config = GenerationConfig()  # transformers fills what a call leaves open with the folder's own
         self.batch_tokens = batch_tokens or BATCH_TOKENS[model.device.type]
         known = tokenizer.get_vocab()
         if template == "chat" and tokenizer.chat_template is None:
@@ -75,10 +76,9 @@ class CausalModel:
             "precision": str(self.model.dtype).removeprefix("torch."),
         }
 
-    def check(self, sample: Sample, answers: Sequence[str]) -> None:
-        """Raises DataError when prompt and longest answer do not fit the window, or there are images to look at."""
-        tree = self._tree(sample, answers)
-        self._fit(len(tree.prompt) + max(map(len, tree.choices), default=0), sample)
+    def refusals(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[str | None]:
+        """Why a sample cannot be put to the model: it has pictures, or prompt and choice do not fit the window."""
+        return [found if isinstance(found, str) else None for found in self._trees(samples, choices)]
 
     @torch.inference_mode()
     def choice_likelihoods(
@@ -88,9 +88,7 @@ class CausalModel:
 
         Raises DataError when a prompt and a choice take more tokens than the window, or a choice has none.
         """
-        trees = [self._tree(sample, texts) for sample, texts in zip(samples, choices, strict=True)]
-        for sample, tree in zip(samples, trees, strict=True):
-            self._fit(len(tree.prompt) + max(map(len, tree.choices)) - 1, sample)
+        trees = self._all_trees(samples, choices)
         owner = list(range(len(trees)))
         if not self._shares_prompts:  # a model that cannot be told positions reads every choice with its prompt
             owner = [number for number, tree in enumerate(trees) for _ in tree.choices]
@@ -125,9 +123,7 @@ class CausalModel:
         """
         if temperature:
             raise UsageError("a language model alone is only asked greedily", fix="leave the temperature at 0")
-        prompts = [self._prompt(sample) for sample in samples]
-        for sample, prompt in zip(samples, prompts, strict=True):
-            self._fit(len(prompt) + 1, sample)
+        prompts = [tree.prompt for tree in self._all_trees(samples, [[]] * len(samples))]
         out: dict[int, Generation] = {}
         order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
         for start in range(0, len(order), self.batch_size):
@@ -170,7 +166,10 @@ class CausalModel:
         device = self.model.device
         inputs: dict[str, Any] = {"input_ids": rows.input_ids.to(device), "use_cache": False}
         if self._shares_prompts:
-            inputs |= {"attention_mask": rows.mask.to(device), "position_ids": rows.position_ids.to(device)}
+            # added to the scores: what every implementation takes (eager attention adds a boolean mask as 0 and 1)
+            hidden_from = torch.zeros(rows.mask.shape, dtype=self.model.dtype, device=device)
+            hidden_from.masked_fill_(~rows.mask.to(device), torch.finfo(self.model.dtype).min)
+            inputs |= {"attention_mask": hidden_from, "position_ids": rows.position_ids.to(device)}
         reads, targets = rows.reads.to(device), rows.targets.to(device)
         if self._plain_head:
             hidden = self.model.get_decoder()(**inputs).last_hidden_state
@@ -180,46 +179,57 @@ class CausalModel:
         logs = logits.float().log_softmax(-1).gather(1, targets[:, None])[:, 0].double().cpu()
         return [Likelihood(float(part.sum()), len(part)) for part in logs.split(rows.lengths)]
 
-    def _tree(self, sample: Sample, choices: Sequence[str]) -> Tree:
-        """Prompt and choices as they are written together: a choice is what stands behind the prompt's own tokens."""
-        if self.template == "chat":
-            prompt = self._prompt(sample)
-            end = [self.tokenizer.get_vocab().get(OWN_END, self.tokenizer.eos_token_id)]
-            return Tree(prompt, [self._typed(choice) + end for choice in choices])
-        text = self._text(sample)
-        stem = text.rstrip(" ")  # a space belongs to the word behind it
-        prompt = self._begin + self._typed(stem)
-        tails = []
-        for choice in choices:
-            whole = self._begin + self._typed(text + choice)
-            tail = whole[len(prompt) :]
-            if not tail:
-                raise DataError(f"the choice {choice!r} has no token of its own", where=sample.id)
-            tails.append(tail)
-        if not prompt:
-            raise DataError("the prompt has no token", where=sample.id)
-        return Tree(prompt, tails)
+    def _all_trees(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[Tree]:
+        trees: list[Tree] = []
+        for sample, tree in zip(samples, self._trees(samples, choices), strict=True):
+            if isinstance(tree, str):
+                raise DataError(tree, where=sample.id)
+            trees.append(tree)
+        return trees
 
-    def _prompt(self, sample: Sample) -> list[int]:
-        if self.template == "plain":
-            return self._begin + self._typed(self._text(sample))
+    def _trees(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[Tree | str]:
+        """Each prompt with its choices, or why there is none.
+
+        Plain text is encoded as it is written, prompt and choice together: a choice is what stands behind the prompt's
+        own tokens. A space at the prompt's end belongs to the word behind it.
+        """
+        chat = self.template == "chat"
+        stems = [self._conversation(sample) if chat else self._text(sample) for sample in samples]
+        prompts = [stem if chat or not tails else stem.rstrip(" ") for stem, tails in zip(stems, choices, strict=True)]
+        wholes = [
+            choice if chat else stem + choice for stem, tails in zip(stems, choices, strict=True) for choice in tails
+        ]
+        prompt_ids, whole_ids = self._encode(prompts, typed=not chat), iter(self._encode(wholes, typed=True))
+        end = [self.tokenizer.get_vocab().get(OWN_END, self.tokenizer.eos_token_id)]
+        found: list[Tree | str] = []
+        for sample, ids, tails in zip(samples, prompt_ids, choices, strict=True):
+            behind = 0 if chat else len(ids)
+            answers = [next(whole_ids)[behind:] + (end if chat else []) for _ in tails]
+            tree = Tree(ids if chat else self._begin + ids, answers)
+            found.append(self._refusal(sample, tree) or tree)
+        return found
+
+    def _refusal(self, sample: Sample, tree: Tree) -> str | None:
+        if sample.images:
+            return "this is a language model without an image tower: it cannot take images"
+        if not tree.prompt or not all(tree.choices):
+            return "the prompt or a choice has no token of its own"
+        length, window = len(tree.prompt) + max(map(len, tree.choices), default=1), self._window()
+        return None if window is None or length <= window else f"prompt and answer take {length} of {window} tokens"
+
+    def _conversation(self, sample: Sample) -> str:
         turns = [{"role": message.role, "content": message.text} for message in sample.messages]
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return list(self.tokenizer.encode(str(text), add_special_tokens=False))
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def _text(self, sample: Sample) -> str:
-        if sample.images:
-            raise DataError("this is a language model without an image tower: it cannot take images", where=sample.id)
         return "\n".join(message.text for message in sample.messages)
 
-    def _typed(self, text: str) -> list[int]:
-        """Ids of a text in which a control token is text like any other."""
-        return list(self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
-
-    def _fit(self, length: int, sample: Sample) -> None:
-        window = self._window()
-        if window is not None and length > window:
-            raise DataError(f"prompt and answer take {length} of {window} tokens", where=sample.id)
+    def _encode(self, texts: list[str], *, typed: bool) -> list[list[int]]:
+        """Ids of texts, nothing added; in what was `typed` a control token is text like any other."""
+        if not texts:
+            return []
+        found: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=typed).input_ids
+        return found
 
     def _window(self) -> int | None:
         window: int | None = getattr(self.model.config, "max_position_embeddings", None)

@@ -49,6 +49,17 @@ class VisionLanguageModel:
         for image in sample.images:
             load_image(image)
 
+    def refusals(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[str | None]:
+        """Why a sample cannot be put to the model, None where it can."""
+        found: list[str | None] = []
+        for sample, texts in zip(samples, choices, strict=True):
+            try:
+                self.check(sample, texts or [""])
+                found.append(None)
+            except DataError as error:
+                found.append(error.what)
+        return found
+
     @torch.inference_mode()
     def generate(
         self,

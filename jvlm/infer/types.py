@@ -49,8 +49,11 @@ class TextModel(Protocol):
         """What of this reader, beside the weights, its answers depend on: how a turn is written, precision."""
         ...
 
-    def check(self, sample: Sample, answers: Sequence[str]) -> None:
-        """Raises DataError when prompt and longest answer do not fit the window."""
+    def refusals(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[str | None]:
+        """Why a sample cannot be put to the model: it has pictures, or prompt and choice do not fit the window.
+
+        None where it can. Without choices, room for one token is enough.
+        """
         ...
 
     def generate(

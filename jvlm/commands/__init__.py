@@ -1,0 +1,1 @@
+"""Groups of commands, one file each; `jvlm.cli` puts them together."""
