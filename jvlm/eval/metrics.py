@@ -32,32 +32,39 @@ def measure(
     name: str, task: Task, items: Sequence[TaskItem], answers: Sequence[Read | None], *, seed: int = 0
 ) -> dict[str, Any]:
     """The figure with its n, 95 % interval, chance, and the best constant answer; `value` is None where not defined."""
-    metric = METRICS[name]
-    groups = [getattr(item, task.group) for item in items]
-    rows = _rows(metric, name, task, items, answers)
-    blind = candidates(task, items)
-    constants = {}
-    pooled = np.zeros(rows.shape[1])
-    for candidate in blind:
-        sums = _rows(metric, name, task, items, _played(task, items, candidate)).sum(0)
-        constants[words(task, items[0], candidate)] = float(metric.value(sums))
-        pooled += sums
-    constant, best = max(constants.items(), key=lambda pair: pair[1])
-    chance = float(metric.value(pooled)) if name != "accuracy" else _chance(task, items)
-    if name == "accuracy":
-        right = [bool(row[0]) for row in rows]
-        return accuracy(right, chance=chance, best_constant=best, groups=groups, seed=seed) | {"constant": constant}
+    metric, groups = METRICS[name], [getattr(item, task.group) for item in items]
+    rows = _rows(name, task, items, answers)
     value = float(metric.value(rows.sum(0)))
     if np.isnan(value):
         return {"value": None, "n": len(items), "interval": None, "chance": None, "best_constant": None}
-    return {
-        "value": value,
-        "n": len(items),
-        "interval": _interval(metric, rows, groups, seed),
-        "chance": chance,
-        "best_constant": best,
-        "constant": constant,
+    constant, best, chance = blind(name, task, items)
+    if name == "accuracy":
+        right = [bool(row[0]) for row in rows]
+        figure = accuracy(right, chance=chance, best_constant=best, groups=groups, seed=seed)
+    else:
+        interval = _interval(metric, rows, groups, seed)
+        figure = {"value": value, "n": len(items), "interval": interval, "chance": chance, "best_constant": best}
+    return figure | {"constant": constant}
+
+
+def figure(name: str, task: Task, items: Sequence[TaskItem], answers: Sequence[Read | None]) -> float:
+    """The value alone; not a number where it is not defined."""
+    return float(METRICS[name].value(_rows(name, task, items, answers).sum(0)))
+
+
+def blind(name: str, task: Task, items: Sequence[TaskItem]) -> tuple[str, float, float]:
+    """The constant answer that is best, its figure, and that of drawing evenly among `candidates` for every question."""
+    value = METRICS[name].value
+    fullest = max(items, key=lambda item: len(task.choices(item)))
+    sums = {
+        words(task, fullest, answer): _rows(name, task, items, _played(task, items, answer)).sum(0)
+        for answer in candidates(task, items)
     }
+    constants = {said: float(value(total)) for said, total in sums.items()}
+    constant, best = max(constants.items(), key=lambda pair: pair[1])
+    if name == "accuracy":
+        return constant, best, float(np.mean([1 / len(task.choices(item)) for item in items]))
+    return constant, best, float(value(np.sum(list(sums.values()), 0)))
 
 
 def candidates(task: Task, items: Sequence[TaskItem]) -> list[Read]:
@@ -196,10 +203,9 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def _rows(
-    metric: Metric, name: str, task: Task, items: Sequence[TaskItem], answers: Sequence[Read | None]
-) -> np.ndarray:
-    rows = np.array([metric.of(task, item, answer) for item, answer in zip(items, answers, strict=True)])
+def _rows(name: str, task: Task, items: Sequence[TaskItem], answers: Sequence[Read | None]) -> np.ndarray:
+    """What each question adds to the sums ``[n, k]``."""
+    rows = np.array([METRICS[name].of(task, item, answer) for item, answer in zip(items, answers, strict=True)])
     if name != "spearman":
         return rows
     x, y = _ranks(rows[:, 1]), _ranks(rows[:, 2])
@@ -218,19 +224,15 @@ def _played(task: Task, items: Sequence[TaskItem], answer: Read) -> list[Read | 
     return [answer if open_ended or int(answer) < len(task.choices(item)) else None for item in items]  # type: ignore[arg-type]
 
 
-def _chance(task: Task, items: Sequence[TaskItem]) -> float:
-    return float(np.mean([1 / len(task.choices(item)) for item in items]))
-
-
 def _interval(metric: Metric, rows: np.ndarray, groups: Sequence[Hashable], seed: int) -> list[float]:
     order: dict[Hashable, int] = {}
     index = np.array([order.setdefault(group, len(order)) for group in groups])
     sums = np.zeros((len(order), rows.shape[1]))
     np.add.at(sums, index, rows)
-    generator = np.random.default_rng([seed, len(sums)])
+    generator, groups_drawn = np.random.default_rng([seed, len(sums)]), len(sums)
     values = []
-    for _ in range(DRAWS):
-        counts = np.bincount(generator.integers(0, len(sums), len(sums)), minlength=len(sums))
-        values.append(float(metric.value(counts @ sums)))
-    low, high = np.percentile(values, [2.5, 97.5])
+    for begin in range(0, DRAWS, 100):  # in slices, so that memory stays small for large sets
+        counts = generator.multinomial(groups_drawn, np.full(groups_drawn, 1 / groups_drawn), min(100, DRAWS - begin))
+        values.append(metric.value(counts @ sums))
+    low, high = np.percentile(np.concatenate(values), [2.5, 97.5])
     return [float(low), float(high)]
