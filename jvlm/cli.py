@@ -160,7 +160,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="ablation, attention, corpus, pretrain or tokenizer")],
+    name: Annotated[str, typer.Argument(help="ablation, attention, corpus, eval, pretrain or tokenizer")],
     as_json: Json = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
     data_root: Annotated[
@@ -170,9 +170,15 @@ def bench(
     litgpt_python: Annotated[
         Path | None, typer.Option(help="Python of an environment that has litgpt, a rival of pretrain.")
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="The model that eval asks; random weights of real-small's shape.")
+    ] = None,
+    lm_eval_python: Annotated[
+        Path | None, typer.Option(help="Python of an environment that has lm_eval, the rival of eval; this one.")
+    ] = None,
 ) -> None:
     """Run a benchmark: what is compared is measured side by side in one run."""
-    known = ("ablation", "attention", "corpus", "pretrain", "tokenizer")
+    known = ("ablation", "attention", "corpus", "eval", "pretrain", "tokenizer")
     if name not in known:
         raise UsageError(f"no benchmark '{name}'", fix=f"known: {', '.join(known)}")
     if name != "attention" and data_root is None:
@@ -187,6 +193,14 @@ def bench(
 
         assert data_root is not None
         result = pretrain.run(data_root, threads, litgpt_python, _say_aside, pretrain.Plan(pretrain.LANGUAGE))
+    elif name == "eval":
+        import torch
+
+        from jvlm.bench import eval as bench_eval
+
+        assert data_root is not None
+        torch.set_num_threads(threads)
+        result = bench_eval.run(data_root, threads, model, lm_eval_python or Path(sys.executable))
     else:
         result = _bench_models(name, threads, data_root, out, _quiet if as_json else _say)
     from jvlm.bench.machine import machine

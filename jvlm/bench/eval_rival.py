@@ -1,4 +1,4 @@
-"""lm-evaluation-harness on local files, run in an environment that has it: one JSON object in, one line of JSON out.
+"""lm-evaluation-harness on local files, run in an environment that has it: a JSON list in, one line of JSON out.
 
 Its own task definitions are used, pointed at local files in place of those of its hub.
 """
@@ -12,43 +12,56 @@ from typing import Any
 
 
 def main() -> None:
-    """Input: the path of a JSON object with
+    """Input: the path of a list of JSON objects with
 
     model: a Hugging Face folder. task: a name of lm-evaluation-harness. train, questions: JSON lines in the task's own
     columns. shots: the first so many of `train` are examples. batch_sizes: to try on the first `trial` questions; the
-    fastest asks them all. begin: whether the begin token stands before a prompt. threads.
+    fastest asks them all. begin: whether the begin token stands before a prompt. threads. work: a folder for its cache.
     """
-    spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": spec["work"]}
-    import lm_eval
+    runs = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": runs[0]["work"]}
+    print(json.dumps([_best(run) for run in runs]))
+
+
+def _best(run: dict[str, Any]) -> dict[str, Any]:
     import torch
-    from lm_eval.models.huggingface import HFLM
 
-    torch.set_num_threads(spec["threads"])
-    trials = {}
-    for size in spec["batch_sizes"] if len(spec["batch_sizes"]) > 1 else []:
-        trials[size] = _run(lm_eval, HFLM, spec, size, spec["trial"])["seconds"]
-    best = min(trials, key=lambda size: trials[size]) if trials else spec["batch_sizes"][0]
-    found = _run(lm_eval, HFLM, spec, best, None)
-    print(json.dumps(found | {"batch_size": best, "trials": trials, "version": lm_eval.__version__}))
+    torch.set_num_threads(run["threads"])
+    sizes, trials = run["batch_sizes"], {}
+    for size in sizes if len(sizes) > 1 else []:
+        trials[size] = _run(run, size, run["trial"])["seconds"]
+    best = min(trials, key=lambda size: trials[size]) if trials else sizes[0]
+    return _run(run, best, None) | {"batch_size": best, "trials": trials}
 
 
-def _run(lm_eval: Any, reader: Any, spec: dict[str, Any], batch_size: int, limit: int | None) -> dict[str, Any]:
+def _run(spec: dict[str, Any], batch_size: int, limit: int | None) -> dict[str, Any]:
     """Seconds from the built task to its figures, accuracy, and the log-likelihoods of each question's choices."""
+    import lm_eval
+    from lm_eval.evaluator import evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager, get_task_dict
+    from lm_eval.tasks._yaml_loader import load_yaml
+
     files = {"train": spec["train"], "validation": spec["questions"]}
-    overrides = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
-    task = {"task": spec["task"], "num_fewshot": spec["shots"], "fewshot_config": {"sampler": "first_n"}} | overrides
-    model = reader(
+    path = Path(lm_eval.__file__).parent / "tasks" / "japanese_leaderboard" / f"{spec['task']}.yaml"
+    task = load_yaml(path, resolve_func=True) | {
+        "dataset_path": "json",
+        "dataset_name": None,
+        "dataset_kwargs": {"data_files": files},
+        "num_fewshot": spec["shots"],
+        "fewshot_config": {"sampler": "first_n"},
+    }
+    model = HFLM(
         pretrained=spec["model"], device="cpu", dtype="float32", batch_size=batch_size, add_bos_token=spec["begin"]
     )
-    manager = lm_eval.tasks.TaskManager()
-    tasks = lm_eval.tasks.get_task_dict([task], manager)
+    tasks = get_task_dict([task], TaskManager())
     begun = time.perf_counter()
-    results = lm_eval.evaluate(model, tasks, limit=limit, bootstrap_iters=0, log_samples=True)
+    results = evaluate(model, tasks, limit=limit, bootstrap_iters=0, log_samples=True)
     seconds = time.perf_counter() - begun
     samples = sorted(results["samples"][spec["task"]], key=lambda sample: sample["doc_id"])
     scores = [[float(one[0]) for one in sample["filtered_resps"]] for sample in samples]
-    return {"seconds": seconds, "accuracy": results["results"][spec["task"]]["acc,none"], "scores": scores}
+    accuracy = results["results"][spec["task"]]["acc,none"]
+    return {"seconds": seconds, "accuracy": accuracy, "scores": scores, "version": lm_eval.__version__}
 
 
 if __name__ == "__main__":

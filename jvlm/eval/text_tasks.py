@@ -20,7 +20,7 @@ from jvlm.sample import Message, Sample
 CHUNK = 256
 """Questions between two writes to the ledger: enough for questions of like length to be read together."""
 
-REQUESTS = {"choices": "log-likelihood of the choices", "generate": "greedy generation"}
+REQUESTS = {"choices": "log-likelihood", "generate": "greedy generation"}
 NORMS = {"sum": "accuracy", "character": "accuracy_per_character", "token": "accuracy_per_token"}
 
 

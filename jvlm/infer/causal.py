@@ -20,6 +20,7 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.utils import logging as transformers_logging
 
 from jvlm.errors import DataError, UsageError
 from jvlm.files import MANIFEST, read_json, verify_folder
@@ -267,6 +268,7 @@ def load_causal_model(
         raise DataError("not a model directory: config.json is missing", where=folder)
     if (folder / MANIFEST).is_file():
         verify_folder(folder)
+    transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(

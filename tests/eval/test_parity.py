@@ -23,6 +23,7 @@ from jvlm.infer.causal import load_causal_model
 from jvlm.model.directory import save_model
 from jvlm.model.processor import Processor
 
+COUNT = 12
 LABELS = ["entailment", "contradiction", "neutral"]
 PYTHON = os.environ.get("JVLM_LM_EVAL_PYTHON", sys.executable)
 
@@ -57,53 +58,70 @@ def _published(root: Path | None, name: str, split: str, count: int) -> list[dic
         return [json.loads(next(file)) for _ in range(count)]
 
 
+CASES = [("jcommonsenseqa", 0, False), ("jcommonsenseqa", 3, True), ("jnli", 0, True), ("jnli", 3, False)]
+
+
+class Case:
+    """One task on a dozen questions of ours, and what the other harness needs to ask the same."""
+
+    def __init__(self, work: Path, folder: Path, root: Path | None, name: str, shots: int, begin: bool) -> None:
+        self.work, self.folder, self.name, self.begin, self.shots = work, folder, name, begin, shots
+        self.rows = {split: _published(root, name, split, COUNT) for split in ("valid", "test")}
+        for split, records in self.rows.items():
+            write_lines(work / f"jglue/datasets/{name}-v1.3/{split}-v1.3.json", records)
+        convert_named("jglue", work / "jglue", work / "data" / "jglue")
+        task = load_task(f"{name}@lm-eval-1.0")
+        shots_of = task.shots.model_copy(update={"count": shots, "split": "valid"})
+        self.task = task.model_copy(update={"shots": shots_of})
+        self.items, self.examples = prepare(self.task, work / "data")
+
+    def spec(self) -> dict:
+        return {
+            "model": str(self.folder),
+            "task": f"ja_leaderboard_{self.name}",
+            "train": str(self._theirs("valid", self.examples)),
+            "questions": str(self._theirs("test", self.items)),
+            "shots": self.shots,
+            "batch_sizes": [4],
+            "trial": None,
+            "begin": self.begin,
+            "threads": 1,
+            "work": str(self.work / "hub"),
+        }
+
+    def ours(self) -> tuple[float, list[list[float]]]:
+        """Accuracy and the log-likelihoods of each question's choices."""
+        reader = load_causal_model(self.folder, begin=self.begin)
+        result = evaluate_task(reader, self.task, self.work / "data", self.work / "out", name="m")
+        records = read_json_lines(self.work / "out" / result["records"] / "samples.jsonl")
+        return result["metrics"]["accuracy"]["value"], [record["scores"] for record in records]
+
+    def _theirs(self, split: str, wanted: list) -> Path:
+        """The rows of our items, in our order, with labels as numbers."""
+        key = "q_id" if self.name == "jcommonsenseqa" else "sentence_pair_id"
+        by_id = {str(row[key]): row for row in self.rows[split]}
+        found = [by_id[item.id] for item in wanted] or self.rows[split][:1]
+        rows = [row | {"label": row["label"] if key == "q_id" else LABELS.index(row["label"])} for row in found]
+        write_lines(self.work / f"their-{split}.json", rows)
+        return self.work / f"their-{split}.json"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("begin", [False, True])
-@pytest.mark.parametrize(("name", "shots"), [("jcommonsenseqa", 0), ("jcommonsenseqa", 3), ("jnli", 0), ("jnli", 3)])
-def test_parity_of_log_likelihoods_and_accuracy(rival, folder, tmp_path, name, shots, begin):
+def test_parity_of_log_likelihoods_and_accuracy(rival, folder, tmp_path):
     beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     root = Path(os.environ.get("JVLM_DATA_ROOT", beside))
-    rows = {split: _published(root if root.is_dir() else None, name, split, 12) for split in ("valid", "test")}
-    for split, records in rows.items():
-        write_lines(tmp_path / f"jglue/datasets/{name}-v1.3/{split}-v1.3.json", records)
-    convert_named("jglue", tmp_path / "jglue", tmp_path / "data" / "jglue")
-    task = load_task(f"{name}@lm-eval-1.0")
-    task = task.model_copy(update={"shots": task.shots.model_copy(update={"count": shots, "split": "valid"})})
-    items, examples = prepare(task, tmp_path / "data")
-    ours = evaluate_task(load_causal_model(folder, begin=begin), task, tmp_path / "data", tmp_path / "out", name="m")
-    records = read_json_lines(tmp_path / "out" / ours["records"] / "samples.jsonl")
-
-    def theirs(split: str, wanted: list) -> Path:
-        """The rows of our items, in our order, with labels as numbers."""
-        key = "q_id" if name == "jcommonsenseqa" else "sentence_pair_id"
-        by_id = {str(row[key]): row for row in rows[split]}
-        found = [by_id[item.id] for item in wanted] or rows[split][:1]
-        number = [row | {"label": row["label"] if key == "q_id" else LABELS.index(row["label"])} for row in found]
-        write_lines(tmp_path / f"their-{split}.json", number)
-        return tmp_path / f"their-{split}.json"
-
-    spec = {
-        "model": str(folder),
-        "task": f"ja_leaderboard_{name}",
-        "train": str(theirs("valid", examples)),
-        "questions": str(theirs("test", items)),
-        "shots": shots,
-        "batch_sizes": [4],
-        "trial": None,
-        "begin": begin,
-        "threads": 1,
-        "work": str(tmp_path / "hub"),
-    }
-    (tmp_path / "spec.json").write_text(json.dumps(spec))
-    command = [rival, eval_rival.__file__, str(tmp_path / "spec.json")]
+    cases = [Case(tmp_path / str(i), folder, root if root.is_dir() else None, *case) for i, case in enumerate(CASES)]
+    (tmp_path / "runs.json").write_text(json.dumps([case.spec() for case in cases]))
+    command = [rival, eval_rival.__file__, str(tmp_path / "runs.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found["scores"]) == len(records) == 12
-    for record, scores in zip(records, found["scores"], strict=True):
-        assert record["scores"] == pytest.approx(scores, abs=1e-4)
-    assert ours["metrics"]["accuracy"]["value"] == pytest.approx(found["accuracy"], abs=1e-4)
-    assert len({round(score, 2) for record in records for score in record["scores"]}) > 12  # not all the same
+    for case, theirs in zip(cases, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        accuracy, scores = case.ours()
+        assert len(scores) == len(theirs["scores"]) == COUNT
+        for ours, others in zip(scores, theirs["scores"], strict=True):
+            assert ours == pytest.approx(others, abs=1e-4)
+        assert accuracy == pytest.approx(theirs["accuracy"], abs=1e-4)
+        assert len({round(score, 2) for row in scores for score in row}) > COUNT  # not all the same
 
 
 @pytest.mark.parametrize("name", ["jcommonsenseqa", "jnli"])
