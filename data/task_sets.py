@@ -98,11 +98,11 @@ def labelled(
 
 
 def _check_text(item: TaskItem) -> None:
-    for text in (*item.fields.values(), *item.choices, *item.answers):
-        if not text.strip():
+    for part in (*item.fields.values(), *item.choices, *item.answers):
+        if not part.strip():
             raise DataError("a text of the question is empty")
         try:
-            text.encode()
+            part.encode()
         except UnicodeEncodeError:
             raise DataError("the text is not valid Unicode: it holds half a surrogate pair") from None
 

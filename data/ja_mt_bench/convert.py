@@ -1,6 +1,6 @@
 """Japanese MT-Bench as published (github.com/swallow-llm/swallow-evaluation) → its questions.
 
-Layout: ``japanese_mt_bench/question.jsonl``, rows of question_id, category and turns; a second turn is asked after the first answer.
+Layout: ``japanese_mt_bench/question.jsonl``, rows of question_id, category and turns.
 """
 
 from pathlib import Path

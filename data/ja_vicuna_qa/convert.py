@@ -1,6 +1,6 @@
 """Japanese Vicuna QA as published (github.com/ku-nlp/ja-vicuna-qa-benchmark) → its questions.
 
-Layout: ``data/jp_bench/question.jsonl``, rows of question_id, category and turns; a second turn is asked after the first answer.
+Layout: ``data/jp_bench/question.jsonl``, rows of question_id, category and turns.
 """
 
 from pathlib import Path

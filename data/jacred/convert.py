@@ -54,8 +54,16 @@ def _item(place: str, row: dict[str, Any], names: dict[str, str], known: set[tup
         raise DataError(f"not a document of DocRED's format: {error}") from None
     if not triples:
         raise DataError("the document has no relation")
-    facts = {f"{h} {names[r]} {t}": _facts({"vertexSet": entities, "labels": [{"h": h, "r": r, "t": t}]}) for h, r, t in labels}
+    facts = {
+        f"{h} {names[r]} {t}": _facts({"vertexSet": entities, "labels": [{"h": h, "r": r, "t": t}]})
+        for h, r, t in labels
+    }
     shared = [str(i) for i, triple in enumerate(triples) if known is not None and facts[triple] & known]
-    fields = {"title": text(row, "title"), "text": body, "entities": "\n".join(lines), "relations": ", ".join(names.values())}
+    fields = {
+        "title": text(row, "title"),
+        "text": body,
+        "entities": "\n".join(lines),
+        "relations": ", ".join(names.values()),
+    }
     kind = "" if known is None else "known:" + ",".join(shared)
     return TaskItem(place, place, kind, fields, [], None, list(triples))

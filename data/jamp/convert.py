@@ -1,6 +1,6 @@
 """JAMP as published (github.com/tomo-ut/temporalNLI_dataset) → pairs of train and test.
 
-Layout: ``dataset/test_2.tsv`` and ``dataset/train.tsv``; where the latter is not there, a smaller table of training pairs.
+Layout: ``dataset/test_2.tsv`` and ``dataset/train.tsv``; without it a smaller table.
 """
 
 from pathlib import Path

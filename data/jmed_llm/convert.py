@@ -1,7 +1,7 @@
 """JMED-LLM as published (github.com/sociocom/JMED-LLM) → questions of each of its sets.
 
-Layout: ``datasets/NAME.csv`` with tag, question, optionA … and answer (a letter), or without options and as answer a list
-of the words to be found, written as Python does.
+Layout: ``datasets/NAME.csv`` with tag, question, optionA … and answer (a letter); or without options, and as answer a
+list of the words to be found, written as Python does.
 """
 
 import ast

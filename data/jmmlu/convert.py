@@ -32,4 +32,6 @@ def _item(place: str, row: dict[str, Any]) -> TaskItem:
     if answer not in LETTERS:
         raise DataError(f"the answer {answer!r} is none of {', '.join(LETTERS)}")
     choices = [column(row, letter) for letter in LETTERS]
-    return TaskItem(identity, identity, subject, {"question": column(row, "question")}, choices, LETTERS.index(answer), [])
+    return TaskItem(
+        identity, identity, subject, {"question": column(row, "question")}, choices, LETTERS.index(answer), []
+    )

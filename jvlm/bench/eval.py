@@ -1,7 +1,7 @@
 """JCommonsenseQA's test asked by us and by lm-evaluation-harness: the same model, the same words, the same questions.
 
-Both are timed from the question files to the figures. The other harness uses the batch size that was fastest on the first
-questions. Ours is timed before and after it, and the slower time counts.
+Both are timed from the question files to the figures. The other harness uses the batch size that was fastest on the
+first questions. Ours is timed before and after it, and the slower time counts.
 """
 
 import json
@@ -54,29 +54,34 @@ def run(root: Path, threads: int, model: Path | None, rival_python: Path, limit:
         before, scores = _ours(reader, task, work, "before", limit)
         theirs = _theirs(language, items, work, threads, rival_python)
         after, _ = _ours(reader, task, work, "after", limit)
-        apart = max(abs(a - b) for x, y in zip(scores, theirs["scores"], strict=True) for a, b in zip(x, y, strict=True))
-        ours = max(before, after)
+        apart = max(
+            abs(a - b) for x, y in zip(scores, theirs["scores"], strict=True) for a, b in zip(x, y, strict=True)
+        )
+        ours = max(before, after, key=lambda times: times["seconds"])
         return {
             "model": "random weights of real-small's shape" if model is None else str(model),
             "parameters": sum(p.numel() for p in reader.model.parameters()),
             "questions": len(items),
             "choices": sum(len(item.choices) for item in items),
-            "ours": {"seconds": ours, "runs": [before, after], "batch_tokens": reader.batch_tokens},
-            "lm_eval": {key: theirs[key] for key in ("version", "seconds", "batch_size", "trials", "accuracy")},
+            "ours": ours | {"runs": [before, after], "batch_tokens": reader.batch_tokens},
+            "lm_eval": {key: theirs[key] for key in ("version", "seconds", "cpu_seconds", "batch_size", "trials")},
             "largest_difference": apart,
-            "ratios": {"over_lm_eval": theirs["seconds"] / ours},
+            "ratios": {
+                "over_lm_eval": theirs["seconds"] / ours["seconds"],
+                "over_lm_eval_cpu": theirs["cpu_seconds"] / ours["cpu_seconds"],  # tells more on a busy machine
+            },
             "targets": {"over_lm_eval": TARGET},
         }
 
 
 def _ours(
     reader: CausalModel, task: Task, work: Path, name: str, limit: int | None
-) -> tuple[float, list[list[float]]]:
-    begun = time.perf_counter()
+) -> tuple[dict[str, float], list[list[float]]]:
+    begun, busy = time.perf_counter(), time.process_time()
     result = evaluate_task(reader, task, work / "data", work / name, name=name, limit=limit)
-    seconds = time.perf_counter() - begun
+    times = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - busy}
     records = read_json_lines(work / name / result["records"] / "samples.jsonl")
-    return seconds, [record["scores"] for record in records]
+    return times, [record["scores"] for record in records]
 
 
 def _theirs(model: Path, items: list[TaskItem], work: Path, threads: int, python: Path) -> dict[str, Any]:

@@ -55,13 +55,14 @@ def _run(spec: dict[str, Any], batch_size: int, limit: int | None) -> dict[str, 
         pretrained=spec["model"], device="cpu", dtype="float32", batch_size=batch_size, add_bos_token=spec["begin"]
     )
     tasks = get_task_dict([task], TaskManager())
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), time.process_time()
     results = evaluate(model, tasks, limit=limit, bootstrap_iters=0, log_samples=True)
-    seconds = time.perf_counter() - begun
+    seconds, busy = time.perf_counter() - begun, time.process_time() - busy
     samples = sorted(results["samples"][spec["task"]], key=lambda sample: sample["doc_id"])
     scores = [[float(one[0]) for one in sample["filtered_resps"]] for sample in samples]
     accuracy = results["results"][spec["task"]]["acc,none"]
-    return {"seconds": seconds, "accuracy": accuracy, "scores": scores, "version": lm_eval.__version__}
+    times = {"seconds": seconds, "cpu_seconds": busy}
+    return times | {"accuracy": accuracy, "scores": scores, "version": lm_eval.__version__}
 
 
 if __name__ == "__main__":

@@ -12,15 +12,20 @@ TOYWORLD = "toyworld"
 
 
 def evaluate(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Model directories, ours or Hugging Face's.")],
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL...", help="Model directories, ours or Hugging Face's.")
+    ],
     tasks: Annotated[
         str | None,
         typer.Option(help="toyworld; text benchmarks: jcommonsenseqa,jnli@sh-0.2; exams: igakuqa119 (toyworld)"),
     ] = None,
-    suite: Annotated[str | None, typer.Option(help="A list of tasks by its name: toy, jglue, japanese, medical …")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="A list of tasks by its name: toy, jglue, japanese, medical …")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Data folder; by default the one beside the model.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the results, continued; MODEL-eval. Of several models, one folder each.")
+        Path | None,
+        typer.Option(help="Folder of the results, continued; MODEL-eval. Of several models, one folder each."),
     ] = None,
     template: Annotated[
         str, typer.Option(help="How a language model alone is asked: plain text, or its chat template (plain, chat).")

@@ -15,7 +15,7 @@ Read = int | str | float | frozenset[str]
 """The place of a choice, a text, a number, or a set of members or triples."""
 
 _TRIPLE = re.compile(r"(\d+)[\s,]+([A-Za-z]+)[\s,]+(\d+)")
-_MEMBERS = re.compile(r"[\n、,，]")
+_BULLET = re.compile(r"^\s*[・*-]\s+|^\s*・")
 
 
 def read_answer(task: Task, item: TaskItem, said: str) -> Read | None:
@@ -29,7 +29,8 @@ def read_answer(task: Task, item: TaskItem, said: str) -> Read | None:
     if task.parser == "triples":
         return frozenset(" ".join(found) for found in _TRIPLE.findall(unicodedata.normalize("NFKC", said))) or None
     if task.parser == "members":
-        return frozenset(part for text in _MEMBERS.split(said) if (part := text.strip(" 「」・-。"))) or None
+        lines = (_BULLET.sub("", line).strip() for line in said.split("\n"))  # a name may hold 、 itself
+        return frozenset(line for line in lines if line) or None
     return said.strip() or None
 
 

@@ -22,7 +22,7 @@ Summands = tuple[float, ...]
 
 
 class Metric(NamedTuple):
-    """`of`: what a question adds to the sums, given the answer (None: unreadable); `value`: sums ``[..., k]`` → figure."""
+    """`of`: what a question adds to the sums, given its answer (None: unread); `value`: sums ``[..., k]`` → figure."""
 
     of: Callable[[Task, TaskItem, Read | None], Summands]
     value: Callable[[np.ndarray], np.ndarray]
@@ -53,7 +53,7 @@ def figure(name: str, task: Task, items: Sequence[TaskItem], answers: Sequence[R
 
 
 def blind(name: str, task: Task, items: Sequence[TaskItem]) -> tuple[str, float, float]:
-    """The constant answer that is best, its figure, and that of drawing evenly among `candidates` for every question."""
+    """The constant answer that is best, its figure, and that of drawing evenly among `candidates` each time."""
     value = METRICS[name].value
     fullest = max(items, key=lambda item: len(task.choices(item)))
     sums = {
@@ -112,6 +112,8 @@ def similarity(answer: str, accepted: str) -> float:
     """The ratio that llm-jp-eval calls char_f1 (fuzzywuzzy's token_sort_ratio): words sorted, twice the longest common
     subsequence over both lengths, rounded to hundredths. No F1, and seldom 0."""
     first, second = (" ".join(sorted(re.sub(r"\W", " ", text.lower()).split())) for text in (answer, accepted))
+    if answer == accepted:
+        return 1.0  # also of signs alone, of which no word is left
     if not first or not second:
         return 0.0
     return round(100 * 2 * _common_subsequence(first, second) / (len(first) + len(second))) / 100

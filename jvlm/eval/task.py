@@ -1,4 +1,4 @@
-"""A text benchmark as data: `evals/tasks/NAME.yaml`, how its questions are put to a model, and its few-shot examples."""
+"""A text benchmark as data: `evals/tasks/NAME.yaml`, how its questions are put, and its few-shot examples."""
 
 import string
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,9 @@ class Task(Config):
     licence: str = Field(description="Of the data")
     request: Request = Field(description="Log-likelihood of the choices, or greedy generation")
     norm: Norm = Field("sum", description="What the choices' log-likelihoods are divided by in the first metric")
-    labels: dict[str, str] = Field({}, description="Label in the data: what is said for it, where labels are the choices")
+    labels: dict[str, str] = Field(
+        {}, description="Label in the data: what is said for it, where labels are the choices"
+    )
     prompts: dict[str, Prompt] = Field(description="Wordings by version; a changed wording is another version")
     prompt: str = Field(description="The wording that is used by default")
     shots: Shots = Field(Shots(), description="Few-shot examples")
@@ -73,8 +75,12 @@ class Task(Config):
     def _whole(self) -> "Task":
         if self.prompt not in self.prompts:
             raise ValueError(f"prompt {self.prompt!r} is none of {', '.join(self.prompts)}")
-        if self.request == "generate" and self.parser == "choice" and any(
-            prompt.answer == "text" and not self.labels and not prompt.choice for prompt in self.prompts.values()
+        if (
+            self.request == "generate"
+            and self.parser == "choice"
+            and any(
+                prompt.answer == "text" and not self.labels and not prompt.choice for prompt in self.prompts.values()
+            )
         ):
             raise ValueError("a prompt that asks for a choice must show the choices")
         return self
@@ -146,7 +152,9 @@ def load_questions(task: Task, data: Path, split: str) -> list[TaskItem]:
     path = data / task.set / task.file.format(split=split)
     if not path.is_file():
         build = f"jvlm data build {task.set} --source FOLDER --out {data / task.set}"
-        raise DataError(f"no questions of {task.name}", where=path, fix=f"make them from the published files: `{build}`")
+        raise DataError(
+            f"no questions of {task.name}", where=path, fix=f"make them from the published files: `{build}`"
+        )
     return load_task_items(path)
 
 
@@ -211,7 +219,7 @@ def _fill(template: str, task: Task, item: TaskItem, extra: Mapping[str, str]) -
         task.wording.choice.format(letter=LETTERS[i] if i < len(LETTERS) else "", number=i, text=text)
         for i, text in enumerate(choices)
     ]
-    fields = item.fields | {"choices": task.wording.between.join(lines)} | extra
+    fields = {**item.fields, "choices": task.wording.between.join(lines), **extra}
     named = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
     if named - fields.keys():
         unknown = ", ".join(sorted(named - fields.keys()))

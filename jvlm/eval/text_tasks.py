@@ -1,4 +1,4 @@
-"""Running a text benchmark: its questions to a model, what was said into `samples.jsonl`, figures from what stands there.
+"""Running a text benchmark: its questions to a model, what it said into `samples.jsonl`, figures from that.
 
 Nothing of a figure is kept: it is computed from the records each time, so a changed scorer needs no new inference.
 """
@@ -126,9 +126,7 @@ class _Asked:
             questions = [draft_question(self.task, item, self.shots) for item in self.items]
             drafts = self._generated(questions, "draft")
             extra = [{"draft": record.get("output", "").strip()} for record in drafts]
-        questions = [
-            question(self.task, item, self.shots, more) for item, more in zip(self.items, extra, strict=True)
-        ]
+        questions = [question(self.task, item, self.shots, more) for item, more in zip(self.items, extra, strict=True)]
         return self._chosen(questions) if self.task.request == "choices" else self._generated(questions, "answer")
 
     def conversations(self) -> list[Record]:

@@ -82,9 +82,7 @@ class CausalModel:
         return [found if isinstance(found, str) else None for found in self._trees(samples, choices)]
 
     @torch.inference_mode()
-    def choice_likelihoods(
-        self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]
-    ) -> list[list[Likelihood]]:
+    def choice_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[Likelihood]]:
         """Likelihoods of each sample's choices; prompts are read once, questions of like length together.
 
         Raises DataError when a prompt and a choice take more tokens than the window, or a choice has none.

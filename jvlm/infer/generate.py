@@ -104,9 +104,7 @@ class VisionLanguageModel:
         return [[one.log_likelihood for one in row] for row in self.choice_likelihoods(samples, choices)]
 
     @torch.inference_mode()
-    def choice_likelihoods(
-        self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]
-    ) -> list[list[Likelihood]]:
+    def choice_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[Likelihood]]:
         """For each sample and each of its choices: the likelihood of the choice's text and the end mark.
 
         Documents are packed end to end under the block-diagonal mask, so no padding enters the numbers.

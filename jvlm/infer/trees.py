@@ -73,7 +73,7 @@ def lay_out(trees: Sequence[Tree], pad_id: int) -> Rows:
 
 
 def batches(trees: Sequence[Tree], tokens: int) -> list[list[int]]:
-    """Numbers of the trees that are read together, longest first, so that little is padding: at most `tokens` places."""
+    """Numbers of the trees that are read together, longest first so that little is padding: at most `tokens` places."""
     order = sorted(range(len(trees)), key=lambda i: (-trees[i].length, i))
     found: list[list[int]] = []
     for number in order:

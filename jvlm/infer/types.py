@@ -62,8 +62,6 @@ class TextModel(Protocol):
         """Greedy continuations, cut before the first of the texts `stop`; reaching one is the finish reason "stop"."""
         ...
 
-    def choice_likelihoods(
-        self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]
-    ) -> list[list[Likelihood]]:
+    def choice_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[Likelihood]]:
         """The likelihood of each sample's choices, in a conversation with the end mark."""
         ...

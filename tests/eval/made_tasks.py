@@ -6,11 +6,24 @@ from typing import Any
 
 from jvlm.datasets import convert_named
 
-THINGS = ["りんご", "みかん", "ぶどう", "すいか", "もも", "なし", "かき", "くり", "うめ", "びわ", "いちご", "バナナ", "メロン"]
+THINGS = [
+    "りんご",
+    "みかん",
+    "ぶどう",
+    "すいか",
+    "もも",
+    "なし",
+    "かき",
+    "くり",
+    "うめ",
+    "びわ",
+    "いちご",
+    "バナナ",
+    "メロン",
+]
 THREE, TWO = ("entailment", "contradiction", "neutral"), ("entailment", "non-entailment")
-SETS = (
-    "jglue jemhopqa niilc janli jamp jsick jmmlu jmed_llm pubmedqa jacred ja_mt_bench ja_vicuna_qa yakugakuqa".split()
-)
+SETS = ("jglue", "jemhopqa", "niilc", "janli", "jamp", "jsick", "jmmlu", "jmed_llm", "pubmedqa", "jacred")
+SETS += ("ja_mt_bench", "ja_vicuna_qa", "yakugakuqa")
 
 
 def build_all(root: Path) -> Path:
@@ -152,7 +165,7 @@ def _jmed_llm(source: Path) -> None:
             rows[0] = rows[0].replace("選択0E", "").replace("選択0D", "").replace("選択0C", "")
         write(source / f"datasets/{name}.csv", "\n".join([head, *rows]) + "\n")
     for name in ("mrner_disease", "mrner_medicine", "nrner"):
-        rows = [f'd,"{name}{i}：「{t}と発熱。」","[\'{t}\', \'発熱\']"' for i, t in enumerate(THINGS)]
+        rows = [f"d,\"{name}{i}：「{t}と発熱。」\",\"['{t}', '発熱']\"" for i, t in enumerate(THINGS)]
         write(source / f"datasets/{name}.csv", "\n".join(["tag,question,answer", *rows]) + "\n")
 
 

@@ -2,25 +2,31 @@
 
 import dataclasses
 import json
+import multiprocessing
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from made_tasks import build_all
+from made_tasks import SETS, build_all
 from players import Player, constant, oracle, random
 
+from jvlm.datasets import convert_named
 from jvlm.errors import DataError, UsageError
+from jvlm.eval import text_tasks
 from jvlm.eval.answers import read_answer, right_answer, words
 from jvlm.eval.lm_eval_layout import write_layout
 from jvlm.eval.metrics import METRICS, blind, candidates, char_f1, figure, measure, similarity
-from jvlm.eval.task import load_suite, load_task, prepare, question, render, task_names
+from jvlm.eval.task import load_suite, load_task, prepare, render, task_names
 from jvlm.eval.text_table import text_table
 from jvlm.eval.text_tasks import evaluate_task
 from jvlm.files import read_json, read_json_lines
+from jvlm.infer.types import Likelihood
 
 NAMES = task_names()
 SCORED = [name for name in NAMES if load_task(name).metrics]
 SEEDS = 100
+RUNS = ("whole", "killed")
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +72,29 @@ def test_the_best_constant_played_gives_the_printed_figure(data, name):
 def test_a_random_player_comes_to_chance(data, name):
     task = load_task(name)
     _check_random(task, prepare(task, data)[0])
+
+
+@pytest.mark.shared
+def test_on_the_real_sets(data_root, tmp_path):
+    """Oracle, best constant and chance on the first real questions of every set that is there."""
+    found = 0
+    for name in SETS[:-1]:
+        source = data_root / "evals" / name
+        source = source / "swallow" if name == "ja_mt_bench" else source
+        if source.is_dir():
+            convert_named(name, source, tmp_path / name)
+    for name in SCORED:
+        task = load_task(name)
+        if not (tmp_path / task.set / task.file.format(split=task.split)).is_file():
+            continue
+        items, _ = prepare(task, tmp_path, 60)
+        played = _play(task, items, oracle(task))
+        assert {metric: value for metric, value in played.items() if metric != "ign_f1"} == pytest.approx(
+            {metric: 1.0 for metric in played if metric != "ign_f1"}
+        ), name
+        _check_random(task.model_copy(update={"metrics": tuple(m for m in task.metrics if m != "ign_f1")}), items[:30])
+        found += 1
+    assert found >= 15
 
 
 def _check_random(task, items):
@@ -124,7 +153,7 @@ def test_a_question_that_stands_among_the_examples_is_not_one(data, tmp_path):
     folder.mkdir()
     (folder / "jcommonsenseqa-test.jsonl").write_text("\n".join(lines[:6]) + "\n")
     (folder / "jcommonsenseqa-train.jsonl").write_text("\n".join(lines[3:9]) + "\n")
-    items, shots = prepare(task, tmp_path)
+    _, shots = prepare(task, tmp_path)
     assert {shot.id for shot in shots} == {json.loads(line)["id"] for line in lines[6:9]}
     (folder / "jcommonsenseqa-train.jsonl").write_text("\n".join(lines[3:8]) + "\n")
     with pytest.raises(DataError, match="2 questions for 3 examples"):
@@ -149,7 +178,37 @@ def test_answers_stand_in_the_ledger_and_are_not_asked_for_again(data, tmp_path)
     silent = Player(task, items, lambda item: pytest.fail("asked again"))
     assert evaluate_task(silent, task, data, tmp_path, name="m") == result
     other = task.model_copy(update={"prompt": "lm-eval-1.0"})
-    assert evaluate_task(Player(other, items, oracle(other)), other, data, tmp_path, name="m")["records"] != result["records"]
+    assert (
+        evaluate_task(Player(other, items, oracle(other)), other, data, tmp_path, name="m")["records"]
+        != result["records"]
+    )
+
+
+def test_killed_at_twenty_moments_nothing_is_lost_or_doubled(data, tmp_path, monkeypatch):
+    """kill -9 of a child that evaluates, then on again, until it is through."""
+    monkeypatch.setattr(text_tasks, "CHUNK", 1)
+    task = load_task("jmmlu")
+    items, _ = prepare(task, data)
+    whole = evaluate_task(Player(task, items, oracle(task)), task, data, tmp_path / "whole", name="m")
+
+    class Slow(Player):
+        def choice_likelihoods(self, samples, choices):
+            time.sleep(0.002)
+            return super().choice_likelihoods(samples, choices)
+
+    context, generator = multiprocessing.get_context("fork"), np.random.default_rng(5)
+    for _ in range(20):
+        arguments = (Slow(task, items, oracle(task)), task, data, tmp_path / "killed")
+        child = context.Process(target=evaluate_task, args=arguments, kwargs={"name": "m"})
+        child.start()
+        time.sleep(float(generator.uniform(0.0, 0.03)))
+        child.kill()
+        child.join()
+    result = evaluate_task(Player(task, items, oracle(task)), task, data, tmp_path / "killed", name="m")
+    assert result == whole
+    found = [sorted((tmp_path / run / whole["records"] / "samples.jsonl").read_text().splitlines()) for run in RUNS]
+    assert found[0] == found[1]
+    assert len(found[0]) == len(items) == len(set(found[0]))
 
 
 def test_figures_come_from_the_records(data, tmp_path):
@@ -203,8 +262,6 @@ def test_the_three_norms_differ_as_they_should(data, tmp_path):
     task = load_task("jcommonsenseqa")
     items, _ = prepare(task, data)
     player = Player(task, items, oracle(task))
-    from jvlm.infer.types import Likelihood
-
     player.choice_likelihoods = lambda samples, choices: [
         [Likelihood(-1.0 * len(text) - 0.5 * (i == 0), 1 + 9 * (i == 4)) for i, text in enumerate(texts)]
         for texts in choices
@@ -241,12 +298,15 @@ def test_a_table_of_several_models(data, tmp_path):
     items, _ = prepare(task, data)
     results = {
         model: {"jnli": evaluate_task(Player(task, items, choose), task, data, tmp_path, name=model)}
-        for model, choose in (("oracle", oracle(task)), ("first", constant(0)))
+        for model, choose in (("oracle", oracle(task)), ("fixed", constant(1)))
     }
     head, row = text_table(results)
-    assert head[-6:] == ["oracle", "95 %", "unread", "first", "95 %", "unread"]
-    assert row[head.index("oracle")] == "100.0%"
-    assert row[head.index("first")] == row[head.index("best constant")] or row[head.index("first")] != "100.0%"
+    assert head == ["task", "figure", "n", "chance", "constant", "oracle", "fixed"]
+    assert row[:4] == ["jnli", "accuracy, log-likelihood", "12", "33.3%"]
+    assert row[5].startswith("100.0% (")
+    assert row[6].startswith(row[4] + " (")  # contradiction is the commonest
+    results["fixed"]["jnli"]["parse_failures"] = 0.25
+    assert text_table(results)[1][6].endswith(", 25.0% unread")
 
 
 def test_unknown_names_are_told():
@@ -280,7 +340,7 @@ ANSWERS = [
     ("jsts", "似ている", None),
     ("jacred", "0 Country 1\n0 PlaceOfBirth 2", frozenset({"0 Country 1", "0 PlaceOfBirth 2"})),
     ("jacred", "なし", None),
-    ("jmed_nrner", "発熱\n・頭痛、「咳」", frozenset({"発熱", "頭痛", "咳"})),
+    ("jmed_nrner", "発熱\n・頭痛、咳\n- 嘔吐\n", frozenset({"発熱", "頭痛、咳", "嘔吐"})),
     ("niilc", "<think>えーと</think>\n青森県", "青森県"),
     ("niilc", "  ", None),
 ]

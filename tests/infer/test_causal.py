@@ -15,7 +15,12 @@ from jvlm.model.processor import Processor
 from jvlm.sample import ImageRef, Message, Sample
 
 QUESTIONS = ["赤い円は何個ありますか。", "図形の色は", "左にある青い四角の上には何がありますか。", "答え:"]
-CHOICES = [["三個", "二個です", "一"], ["赤", "青", "緑色", "黄", "白"], ["円", "三角形があります。"], ["はい", "いいえ"]]
+CHOICES = [
+    ["三個", "二個です", "一"],
+    ["赤", "青", "緑色", "黄", "白"],
+    ["円", "三角形があります。"],
+    ["はい", "いいえ"],
+]
 
 
 def _ask(text: str) -> Sample:
