@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jvlm_data.rows import Fault, nothing_usable, read_rows, text, texts, value
 
@@ -68,8 +68,9 @@ def read_table(
     except (OSError, UnicodeDecodeError) as error:
         faults.append({"where": name, "error": f"cannot be read: {error}"})
         return
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
+    lines = io.StringIO(text, newline="")
+    quoting: Literal[0, 3] = 3 if delimiter == "\t" else 0  # csv.QUOTE_NONE, csv.QUOTE_MINIMAL
+    rows = csv.reader(lines, delimiter=delimiter, quoting=quoting)
     columns = header
     for number, row in enumerate(rows, 1 if header else 0):
         if columns is None:

@@ -70,12 +70,12 @@ def score(task: Task, items: Sequence[TaskItem], records: Sequence[Record]) -> R
                 result["labels"] = label_figures(task, items, answers)
         tied = sum(len(s := r["scores"]) > 1 and sorted(s)[-1] == sorted(s)[-2] for r in put)
         return result | {"parse_failures": 0.0, "cut_off": 0.0, "ties": tied}
-    answers = [None if "error" in r else read_answer(task, i, r["output"]) for i, r in zip(items, records, strict=True)]
+    said = [None if "error" in r else read_answer(task, i, r["output"]) for i, r in zip(items, records, strict=True)]
     if task.metrics:
-        result["metrics"] = {name: measure(name, task, items, answers) for name in task.metrics}
+        result["metrics"] = {name: measure(name, task, items, said) for name in task.metrics}
     if task.labels:
-        result["labels"] = label_figures(task, items, answers)
-    unread = sum(a is None for a, r in zip(answers, records, strict=True) if "error" not in r)
+        result["labels"] = label_figures(task, items, said)
+    unread = sum(a is None for a, r in zip(said, records, strict=True) if "error" not in r)
     cut = sum(record.get("finish_reason") == "length" for record in put)
     return result | {"parse_failures": unread / max(1, len(put)), "cut_off": cut / max(1, len(put)), "ties": 0}
 

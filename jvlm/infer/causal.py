@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -64,9 +65,9 @@ class CausalModel:
         self._begin = [bos] if own and bos is not None else []
         self._ends = {tokenizer.eos_token_id, known.get(OWN_END)} - {None}
         self._pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self._ends, default=0)
-        self._shares_prompts = "position_ids" in inspect.signature(model.forward).parameters
         self._head = model.get_output_embeddings()
         self._plain_head = self._head is not None and self._head_alone_gives_logits()
+        self._shares_prompts = self._trees_are_right()
 
     @property
     def settings(self) -> dict[str, str | bool | int]:
@@ -88,13 +89,17 @@ class CausalModel:
         Raises DataError when a prompt and a choice take more tokens than the window, or a choice has none.
         """
         trees = self._all_trees(samples, choices)
-        owner = list(range(len(trees)))
-        if not self._shares_prompts:  # a model that cannot be told positions reads every choice with its prompt
+        owner, start = list(range(len(trees))), []
+        if self._shares_prompts:  # what all prompts begin with (instructions, examples) is read once for all
+            start = _common_start([tree.prompt for tree in trees])
+            trees = [Tree(tree.prompt[len(start) :], tree.choices) for tree in trees]
+        else:  # every choice is read with its prompt
             owner = [number for number, tree in enumerate(trees) for _ in tree.choices]
             trees = [Tree(tree.prompt, [choice]) for tree in trees for choice in tree.choices]
         found: list[list[Likelihood]] = [[] for _ in trees]
+        memory = self._read(start)
         for numbers in batches(trees, self.batch_tokens):
-            scores = iter(self._score([trees[i] for i in numbers]))
+            scores = iter(self._score([trees[i] for i in numbers], memory))
             for i in numbers:
                 found[i] = [next(scores) for _ in trees[i].choices]
         out: list[list[Likelihood]] = [[] for _ in samples]
@@ -155,20 +160,33 @@ class CausalModel:
     def _generation(self, ids: list[int], stop: Sequence[str]) -> Generation:
         ends = [place for place, token in enumerate(ids) if token in self._ends]
         ids = ids[: ends[0]] if ends else ids
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text = str(self.tokenizer.decode(ids, skip_special_tokens=True))
         cuts = [text.find(mark) for mark in stop if mark in text]
         stopped = bool(ends or cuts)
         return Generation(text[: min(cuts)] if cuts else text, "stop" if stopped else "length", len(ids) + bool(ends))
 
-    def _score(self, trees: list[Tree]) -> list[Likelihood]:
+    def _read(self, start: list[int]) -> DynamicCache | None:
+        """Keys and values of what all prompts begin with."""
+        if not start:
+            return None
+        memory = DynamicCache()
+        ids = torch.tensor([start], device=self.model.device)
+        self.model.get_decoder()(input_ids=ids, past_key_values=memory, use_cache=True)
+        return memory
+
+    def _score(self, trees: list[Tree], memory: DynamicCache | None) -> list[Likelihood]:
         rows = lay_out(trees, self._pad)
         device = self.model.device
         inputs: dict[str, Any] = {"input_ids": rows.input_ids.to(device), "use_cache": False}
         if self._shares_prompts:
+            before = memory.get_seq_length() if memory is not None else 0
             # added to the scores: what every implementation takes (eager attention adds a boolean mask as 0 and 1)
             hidden_from = torch.zeros(rows.mask.shape, dtype=self.model.dtype, device=device)
             hidden_from.masked_fill_(~rows.mask.to(device), torch.finfo(self.model.dtype).min)
-            inputs |= {"attention_mask": hidden_from, "position_ids": rows.position_ids.to(device)}
+            inputs["attention_mask"] = torch.nn.functional.pad(hidden_from, (before, 0))  # the start is seen by all
+            inputs["position_ids"] = rows.position_ids.to(device) + before
+        if memory is not None:
+            inputs |= {"past_key_values": _repeated(memory, len(trees)), "use_cache": True}
         reads, targets = rows.reads.to(device), rows.targets.to(device)
         if self._plain_head:
             hidden = self.model.get_decoder()(**inputs).last_hidden_state
@@ -177,6 +195,23 @@ class CausalModel:
             logits = self.model(**inputs).logits.flatten(0, 1)[reads]
         logs = logits.float().log_softmax(-1).gather(1, targets[:, None])[:, 0].double().cpu()
         return [Likelihood(float(part.sum()), len(part)) for part in logs.split(rows.lengths)]
+
+    @torch.inference_mode()
+    def _trees_are_right(self) -> bool:
+        """Whether choices can share a prompt: tried, not assumed. Some models take no positions, or have another memory
+        than keys and values."""
+        if "position_ids" not in inspect.signature(self.model.forward).parameters:
+            return False
+        trees = [Tree([5, 6, 7, 8], [[9, 10, 11], [12, 13]]), Tree([6, 7], [[14]])]
+        self._shares_prompts = False
+        alone = [self._score([Tree([4, 5, *t.prompt], [c])], None)[0] for t in trees for c in t.choices]
+        self._shares_prompts = True
+        try:
+            together = self._score(trees, self._read([4, 5]))
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
+            return False
+        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
+        return all(abs(a[0] - b[0]) < tolerance for a, b in zip(alone, together, strict=True))
 
     def _all_trees(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[Tree]:
         trees: list[Tree] = []
@@ -244,6 +279,23 @@ class CausalModel:
         return torch.equal(self._head(hidden), logits)
 
 
+def _common_start(prompts: Sequence[list[int]]) -> list[int]:
+    """What all prompts begin with, each keeping a token of its own; nothing where there is only one."""
+    if len(prompts) < 2:
+        return []
+    first, last = min(prompts), max(prompts)  # in sorted order, what these two share is shared by all between
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[: min(same, min(map(len, prompts)) - 1)]
+
+
+def _repeated(memory: DynamicCache, rows: int) -> DynamicCache:
+    """The same keys and values before every row of a batch."""
+    found = DynamicCache()
+    for number, layer in enumerate(memory.layers):
+        found.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), number)
+    return found
+
+
 class _Stops(StoppingCriteria):
     """A row is done when its text holds one of `stop`."""
 
@@ -269,7 +321,7 @@ def load_causal_model(
     transformers_logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=DTYPES[dtype]
         )
     except (OSError, ValueError, KeyError, ImportError) as error:

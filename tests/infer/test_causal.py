@@ -75,6 +75,21 @@ def test_choices_of_a_shared_prompt_score_as_if_read_alone(folder):
             assert one.num_tokens == tokens > 0
 
 
+def test_what_all_prompts_begin_with_is_read_once(folder):
+    reader = load_causal_model(folder)
+    read = []
+    reader.model.get_input_embeddings().register_forward_hook(lambda _, ids, __: read.append(ids[0].numel()))
+    samples = [_ask("次の問いに答えてください。" * 3 + text) for text in QUESTIONS]
+    found = reader.choice_likelihoods(samples, CHOICES)
+    prompts = [len(tree.prompt) for tree in reader._trees(samples, CHOICES)]
+    assert read[0] > 20  # the start, alone
+    assert sum(read) < sum(prompts)
+    for sample, choices, row in zip(samples, CHOICES, found, strict=True):
+        for choice, one in zip(choices, row, strict=True):
+            wanted = _one_by_one(reader, sample.messages[0].text, choice)[0]
+            assert one.log_likelihood == pytest.approx(wanted, abs=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "gemma2", "bloom"])
 def test_other_families_score_as_transformers_does(folder, kind):
     reader = _other(kind, folder)
