@@ -291,7 +291,8 @@ def _common_start(prompts: Sequence[list[int]]) -> list[int]:
 def _repeated(memory: DynamicCache, rows: int) -> DynamicCache:
     """The same keys and values before every row of a batch."""
     found = DynamicCache()
-    for number, layer in enumerate(memory.layers):
+    layers: list[Any] = memory.layers
+    for number, layer in enumerate(layers):
         found.update(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1), number)
     return found
 
