@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from jvlm.commands import data as data_commands
+from jvlm.commands.eval import evaluate
 from jvlm.commands.output import Json, Overrides
 from jvlm.commands.output import print_record as _print
 from jvlm.commands.output import quiet as _quiet
@@ -18,9 +19,9 @@ from jvlm.commands.output import table as _table
 from jvlm.errors import EXIT_FAILURE, EXIT_ITEM_ERRORS, JvlmError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-TOYWORLD = "toyworld"
 text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
+app.command(name="eval")(evaluate)
 app.add_typer(data_commands.app, name="data")
 app.add_typer(text_app, name="text")
 app.add_typer(tokenizer_app, name="tokenizer")
@@ -96,48 +97,6 @@ def caption(
     )
     _print(dataclasses.asdict(report), as_json)
     if report.errors:
-        raise typer.Exit(EXIT_ITEM_ERRORS)
-
-
-@app.command(name="eval")
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model directory.")],
-    tasks: Annotated[str, typer.Option(help="toyworld, or exams: igakuqa119,clinical_lab")] = TOYWORLD,
-    data: Annotated[Path | None, typer.Option(help="Data folder; by default the one beside the model.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results, continued; MODEL-eval.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Score a model on the toy world or on published exams, with and without image."""
-    import jvlm
-    from jvlm.files import lock, read_json, write_json
-
-    data, out = data or model.parent / "data", out or model.with_name(model.name + "-eval")
-    loaded = jvlm.load(model)
-    name = read_json(model / "hashes.json")["model.safetensors"]["sha256"][:16]  # records of two models never mix
-    results: dict[str, Any] = {}
-    with lock(out):
-        for task in dict.fromkeys(part.strip() for part in tasks.split(",")):
-            if task == TOYWORLD:
-                from jvlm.assets import asset
-                from jvlm.eval.toy import evaluate_exam, evaluate_general, load_toy_config
-
-                config = load_toy_config(asset("evals", "toy.yaml"))
-                results["general"] = evaluate_general(loaded, data / "shards", config, out, name=name)
-                results["exam"] = evaluate_exam(loaded, data / "exam", config, out, name=name)
-            else:
-                from jvlm.eval.exams import evaluate_exam_set
-
-                results |= evaluate_exam_set(loaded, data / "exam" / task, out, name=name)
-        write_json(out / "results.json", results)
-    exams = {exam: result for exam, result in results.items() if "not_asked" in result}
-    if as_json or len(exams) < len(results):
-        _print(results if as_json else {key: value for key, value in results.items() if key not in exams}, as_json)
-    if exams and not as_json:
-        from jvlm.eval.exams import summary
-
-        head, *rows = summary(exams)
-        _table(head, rows)
-    if any(result["not_asked"] for result in exams.values()):
         raise typer.Exit(EXIT_ITEM_ERRORS)
 
 
@@ -225,7 +184,9 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="ablation, attention, corpus, data, pretrain, tokenizer or train-vl")],
+    name: Annotated[
+        str, typer.Argument(help="ablation, attention, corpus, data, eval, pretrain, tokenizer or train-vl")
+    ],
     as_json: Json = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
     data_root: Annotated[
@@ -235,9 +196,15 @@ def bench(
     litgpt_python: Annotated[
         Path | None, typer.Option(help="Python of an environment that has litgpt, a rival of pretrain.")
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="The model that eval asks; random weights of real-small's shape.")
+    ] = None,
+    lm_eval_python: Annotated[
+        Path | None, typer.Option(help="Python of an environment that has lm_eval, the rival of eval; this one.")
+    ] = None,
 ) -> None:
     """Run a benchmark: what is compared is measured side by side in one run."""
-    known = ("ablation", "attention", "corpus", "data", "pretrain", "tokenizer", "train-vl")
+    known = ("ablation", "attention", "corpus", "data", "eval", "pretrain", "tokenizer", "train-vl")
     if name not in known:
         raise UsageError(f"no benchmark '{name}'", fix=f"known: {', '.join(known)}")
     if name not in ("attention", "data") and data_root is None:
@@ -261,6 +228,14 @@ def bench(
 
         assert data_root is not None
         result = train_vl.run(data_root, threads, _say_aside, train_vl.FULL)
+    elif name == "eval":
+        import torch
+
+        from jvlm.bench import eval as bench_eval
+
+        assert data_root is not None
+        torch.set_num_threads(threads)
+        result = bench_eval.run(data_root, threads, model, lm_eval_python or Path(sys.executable))
     else:
         result = _bench_models(name, threads, data_root, out, _quiet if as_json else _say)
     from jvlm.bench.machine import machine

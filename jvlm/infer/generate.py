@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from jvlm.errors import DataError
 from jvlm.images.load import load_image
-from jvlm.infer.types import Generation
+from jvlm.infer.types import Generation, Likelihood
 from jvlm.model.directory import load_directory
 from jvlm.model.jvlm import JvlmModel, hidden_states
 from jvlm.model.loss import token_log_probabilities
@@ -54,11 +54,28 @@ class VisionLanguageModel:
             load_image(image)
         self._prompt_and_answers(sample, answers)
 
+    def refusals(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[str | None]:
+        """Why a sample cannot be put to the model, None where it can."""
+        found: list[str | None] = []
+        for sample, texts in zip(samples, choices, strict=True):
+            try:
+                self.check(sample, texts or [""])
+                found.append(None)
+            except DataError as error:
+                found.append(error.what)
+        return found
+
     @torch.inference_mode()
     def generate(
-        self, samples: Sequence[Sample], *, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+        self,
+        samples: Sequence[Sample],
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int = 0,
+        stop: Sequence[str] = (),
     ) -> list[Generation]:
-        """Continue each sample after its last user turn; temperature 0 is greedy.
+        """Continue each sample after its last user turn; temperature 0 is greedy. Cut before the first text of `stop`.
 
         Raises DataError when an image cannot be read or a prompt leaves no room for an answer.
         """
@@ -79,17 +96,27 @@ class VisionLanguageModel:
             for number, tokens in zip(numbers, self._decode(ids, features, caps, temperature, generators), strict=True):
                 stopped = bool(tokens) and tokens[-1] == self.processor.end
                 text = self.processor.tokenizer.decode(tokens)
-                out[number] = Generation(text, "stop" if stopped else "length", len(tokens))
+                cut = min((text.find(mark) for mark in stop if mark in text), default=None)
+                out[number] = Generation(text[:cut], "stop" if stopped or cut is not None else "length", len(tokens))
         return out  # type: ignore[return-value]
 
-    @torch.inference_mode()
+    @property
+    def settings(self) -> dict[str, str | bool | int]:
+        """How a turn is written and in which precision it is read."""
+        return {"template": "chat", "begin": True, "precision": str(self.model.language.dtype).removeprefix("torch.")}
+
     def choice_log_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[float]]:
-        """For each sample and each of its choices: sum of log p over the choice's text and the end mark.
+        """For each sample and each of its choices: sum of log p over the choice's text and the end mark."""
+        return [[one.log_likelihood for one in row] for row in self.choice_likelihoods(samples, choices)]
+
+    @torch.inference_mode()
+    def choice_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[Likelihood]]:
+        """For each sample and each of its choices: the likelihood of the choice's text and the end mark.
 
         Documents are packed end to end under the block-diagonal mask, so no padding enters the numbers.
         Raises DataError when an image cannot be read or a prompt and a choice take more tokens than the model's window.
         """
-        out: list[list[float]] = [[] for _ in samples]
+        out: list[list[Likelihood]] = [[] for _ in samples]
         row: list[_Choice] = []
         room = ROW_TOKENS
         for number, (sample, texts) in enumerate(zip(samples, choices, strict=True)):
@@ -120,7 +147,7 @@ class VisionLanguageModel:
             raise DataError(f"prompt and answer take {taken} of {limit} tokens", where=sample.id)
         return prompt, answers
 
-    def _score(self, row: Sequence[_Choice], samples: Sequence[Sample], out: list[list[float]]) -> None:
+    def _score(self, row: Sequence[_Choice], samples: Sequence[Sample], out: list[list[Likelihood]]) -> None:
         examples = [
             Example("", [*prompt.ids, *answer[:-1]], [IGNORED] * (len(prompt.ids) - 1) + answer, [])
             for _, prompt, answer in row
@@ -132,8 +159,8 @@ class VisionLanguageModel:
         embeddings = self.model.embed(batch.input_ids, torch.cat(features) if features else None)
         hidden = hidden_states(self.model.language, embeddings, batch.position_ids, batch.doc_lens)
         tokens = token_log_probabilities(hidden[0].float(), batch.labels[0], self.model.language.lm_head)
-        for (number, _, _), document in zip(row, tokens.double().split(batch.doc_lens), strict=True):
-            out[number].append(float(document.sum()))
+        for (number, _, answer), document in zip(row, tokens.double().split(batch.doc_lens), strict=True):
+            out[number].append(Likelihood(float(document.sum()), len(answer)))
 
     def _features(self, prompts: Sequence[tuple[Sample, Encoded]]) -> Tensor | None:
         """``[views, num_image_tokens, hidden]`` of all images of these prompts in order; None where there is none."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from jvlm.sample import Sample
 
@@ -13,6 +13,13 @@ class Generation:
 
     text: str
     finish_reason: Literal["stop", "length"]
+    num_tokens: int
+
+
+class Likelihood(NamedTuple):
+    """Sum of log p (natural) over the `num_tokens` tokens of a choice."""
+
+    log_likelihood: float
     num_tokens: int
 
 
@@ -31,4 +38,30 @@ class Model(Protocol):
 
     def choice_log_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[float]]:
         """For each sample and each of its choices: sum of log p over the choice's text and the end mark."""
+        ...
+
+
+class TextModel(Protocol):
+    """What the text benchmarks ask of a model."""
+
+    @property
+    def settings(self) -> dict[str, str | bool | int]:
+        """What of this reader, beside the weights, its answers depend on: how a turn is written, precision."""
+        ...
+
+    def refusals(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[str | None]:
+        """Why a sample cannot be put to the model: it has pictures, or prompt and choice do not fit the window.
+
+        None where it can. Without choices, room for one token is enough.
+        """
+        ...
+
+    def generate(
+        self, samples: Sequence[Sample], *, max_new_tokens: int = 64, stop: Sequence[str] = ()
+    ) -> list[Generation]:
+        """Greedy continuations, cut before the first of the texts `stop`; reaching one is the finish reason "stop"."""
+        ...
+
+    def choice_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[Likelihood]]:
+        """The likelihood of each sample's choices, in a conversation with the end mark."""
         ...

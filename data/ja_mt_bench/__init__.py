@@ -1,0 +1,1 @@
+"""Japanese MT-Bench: questions to talk about."""

@@ -1,0 +1,1 @@
+"""Japanese Vicuna QA: questions to talk about."""

@@ -1,0 +1,1 @@
+"""JacRED: relations in documents."""

@@ -1,0 +1,1 @@
+"""JAMP: inference about time."""

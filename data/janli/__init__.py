@@ -1,0 +1,1 @@
+"""JaNLI: inference that shallow cues get wrong."""

@@ -1,0 +1,1 @@
+"""JEMHopQA: questions that take two facts."""

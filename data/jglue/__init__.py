@@ -1,0 +1,1 @@
+"""JGLUE: understanding of Japanese, four of its sets."""

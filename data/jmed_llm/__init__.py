@@ -1,0 +1,1 @@
+"""JMED-LLM: eight tasks on Japanese medical text."""

@@ -1,0 +1,1 @@
+"""JMMLU: knowledge of many subjects."""

@@ -1,0 +1,1 @@
+"""JSICK: inference from what sentences are made of."""

@@ -1,0 +1,1 @@
+"""NIILC-QA: short questions about facts."""

@@ -1,0 +1,1 @@
+"""PubMedQA: questions that an abstract answers."""

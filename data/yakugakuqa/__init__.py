@@ -1,0 +1,1 @@
+"""YakugakuQA: the national exams for pharmacists."""

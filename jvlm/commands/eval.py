@@ -1,0 +1,189 @@
+"""`jvlm eval`: models on the toy world, text benchmarks and exams."""
+
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from jvlm.commands.output import Json, print_record, table
+from jvlm.errors import EXIT_ITEM_ERRORS, UsageError
+
+TOYWORLD = "toyworld"
+
+
+def evaluate(
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL...", help="Model directories, ours or Hugging Face's.")
+    ],
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="toyworld; text benchmarks: jcommonsenseqa,jnli@sh-0.2; exams: igakuqa119 (toyworld)"),
+    ] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="A list of tasks by its name: toy, jglue, japanese, medical …")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder; by default the one beside the model.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results, continued; MODEL-eval. Of several models, one folder each."),
+    ] = None,
+    template: Annotated[
+        str, typer.Option(help="How a language model alone is asked: plain text, or its chat template (plain, chat).")
+    ] = "plain",
+    split: Annotated[str | None, typer.Option(help="Ask another split of the text benchmarks, such as valid.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions of each text benchmark.")] = None,
+    arms: Annotated[
+        str, typer.Option(help="Of exams: removed,blank,other_image,written,order,prompts; more take their time.")
+    ] = "removed",
+    training: Annotated[
+        list[Path] | None, typer.Option(help="Training text or shards in which the questions of exams are looked for.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score models on the toy world, text benchmarks or published exams, with and without image.
+
+    What they say is kept: an evaluation that was interrupted goes on, and figures are computed anew from what was said.
+    """
+    names = _task_names(tasks, suite)
+    if template not in ("plain", "chat"):
+        raise UsageError(f"template '{template}' is neither plain nor chat")
+    results: dict[str, dict[str, Any]] = {}
+    for number, model in enumerate(models):
+        folder = out or model.with_name(model.name + "-eval")
+        label = _label(model, models)
+        if out is not None and len(models) > 1:
+            folder = out / f"{number + 1}-{model.name}"
+        exams = _Exams([part.strip() for part in arms.split(",")], training or [])
+        results[label] = _evaluate(model, names, data or model.parent / "data", folder, template, split, limit, exams)
+    _show(results, as_json)
+    if any(result.get("not_asked") for found in results.values() for result in found.values()):
+        raise typer.Exit(EXIT_ITEM_ERRORS)
+
+
+class _Exams(NamedTuple):
+    """How exams are asked."""
+
+    arms: list[str]
+    training: list[Path]
+    """Where their questions are looked for."""
+
+
+def _leaks(folder: Path, training: list[Path]) -> dict[str, Any]:
+    """What of each question of an exam stands in the training text, by id."""
+    from jvlm.eval.contamination import leaks, question_text, training_documents
+    from jvlm.eval.exams import load_exam
+
+    return leaks([(item.id, question_text(item)) for item in load_exam(folder)], training_documents(training))
+
+
+def _task_names(tasks: str | None, suite: str | None) -> list[str]:
+    from jvlm.eval.task import load_suite
+
+    if tasks is not None and suite is not None:
+        raise UsageError("tasks and a suite are named", fix="give --tasks or --suite")
+    if suite is not None:
+        return load_suite(suite)
+    return list(dict.fromkeys(part.strip() for part in (tasks or TOYWORLD).split(",")))
+
+
+def _evaluate(
+    model: Path,
+    names: list[str],
+    data: Path,
+    out: Path,
+    template: str,
+    split: str | None,
+    limit: int | None,
+    exams: _Exams,
+) -> dict[str, Any]:
+    """{TASK or EXAM: result} of one model, also written to ``out/results.json``."""
+    from jvlm.eval.lm_eval_layout import write_layout
+    from jvlm.eval.task import load_task, task_names
+    from jvlm.files import lock, write_json
+
+    loaded, fingerprint = _load(model, template)
+    known = task_names()
+    results: dict[str, Any] = {}
+    with lock(out):
+        for name in names:
+            if name == TOYWORLD:
+                from jvlm.assets import asset
+                from jvlm.eval.toy import evaluate_exam, evaluate_general, load_toy_config
+
+                config = load_toy_config(asset("evals", "toy.yaml"))
+                results["general"] = evaluate_general(loaded, data / "shards", config, out, name=fingerprint)
+                results["exam"] = evaluate_exam(loaded, data / "exam", config, out, name=fingerprint)
+            elif name.partition("@")[0] in known:
+                from jvlm.eval.text_tasks import evaluate_task
+
+                task = load_task(name)
+                if split is not None:
+                    task = task.model_copy(update={"split": split})
+                results[name] = evaluate_task(loaded, task, data, out / "tasks", name=fingerprint, limit=limit)
+            else:
+                from jvlm.eval.exams import evaluate_exam_set
+
+                folder = data / "exam" / name
+                leaked = _leaks(folder, exams.training) if exams.training else None
+                results |= evaluate_exam_set(loaded, folder, out, name=fingerprint, arms=exams.arms, leaked=leaked)
+        write_json(out / "results.json", results)
+        if any("records" in result for result in results.values()):
+            write_layout(results, out / "tasks", out / "lm_eval", str(model))
+    return results
+
+
+def _load(model: Path, template: str) -> tuple[Any, str]:
+    """The model and what tells its weights from all others: records of two models never mix."""
+    from jvlm.files import sha256_bytes, sha256_file
+
+    weights = sorted(model.glob("*.safetensors"))
+    hashes = "".join(sha256_file(path) for path in weights)
+    fingerprint = hashes[:16] if len(weights) == 1 else sha256_bytes(hashes.encode())[:16]
+    if _kind(model) in ("jvlm", "jvlm_clip"):
+        import jvlm
+
+        return jvlm.load(model), fingerprint
+    from jvlm.infer.causal import load_causal_model
+
+    return load_causal_model(model, template=template), fingerprint  # type: ignore[arg-type]
+
+
+def _kind(model: Path) -> str | None:
+    from jvlm.errors import DataError
+    from jvlm.files import read_json
+
+    if not (model / "config.json").is_file():
+        raise DataError("not a model directory: config.json is missing", where=model)
+    config = read_json(model / "config.json")
+    return config.get("model_type") if isinstance(config, dict) else None
+
+
+def _label(model: Path, models: list[Path]) -> str:
+    return model.name if sum(other.name == model.name for other in models) == 1 else str(model)
+
+
+def _show(results: dict[str, dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_record(next(iter(results.values())) if len(results) == 1 else {"models": results}, as_json)
+        return
+    from jvlm.eval.text_table import text_table
+
+    texts = {
+        model: {name: result for name, result in found.items() if "records" in result}
+        for model, found in results.items()
+    }
+    if any(texts.values()):
+        head, *rows = text_table(texts)
+        table(head, rows)
+    for model, found in results.items():
+        exams = {name: r for name, r in found.items() if "not_asked" in r and "records" not in r}
+        toys = {name: r for name, r in found.items() if "not_asked" not in r and "records" not in r}
+        if len(results) > 1 and (exams or toys):
+            print(model)
+        if toys:
+            print_record(toys, as_json)
+        if exams:
+            from jvlm.eval.exams import summary
+
+            head, *rows = summary(exams)
+            table(head, rows)

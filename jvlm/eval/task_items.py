@@ -1,0 +1,69 @@
+"""`TaskItem`: one question of a text benchmark, whatever it asks for, and the files of them that converters write."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from jvlm.errors import DataError
+
+
+@dataclass(frozen=True)
+class TaskItem:
+    """One question.
+
+    Attributes:
+        group_id: items of one group (a passage, a pair of captions) are not independent; an item's own id when alone.
+        kind: what scores are told apart by (a subject, a type of question); "" where there is nothing.
+        fields: the texts that a prompt may name; the answer is never among them.
+        choices: the item's own choices; empty where the task's labels are the choices, or the answer is open.
+        right: place of the right choice among `choices`, from 0; None without choices of its own.
+        answers: accepted answers of an open question, all members where the answer is a set, or one label.
+    """
+
+    id: str
+    group_id: str
+    kind: str
+    fields: dict[str, str]
+    choices: list[str]
+    right: int | None
+    answers: list[str]
+
+
+def write_task_items(path: Path, items: list[TaskItem]) -> None:
+    """One JSON line per item."""
+    rows = (json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items)
+    path.write_text("".join(rows), encoding="utf-8")
+
+
+def load_task_items(path: Path) -> list[TaskItem]:
+    """Items of a JSONL file, in its order. Raises DataError with file:line for a broken line or a repeated id."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other signs that end a line
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the task's questions: {error}", where=path) from None
+    items: dict[str, TaskItem] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            item = _item(json.loads(line))
+        except ValueError as error:
+            raise DataError(f"not a JSON line: {error}", where=where) from None
+        except (KeyError, TypeError) as error:
+            raise DataError(f"not a question of a task: {error}", where=where, fix="build the set again") from None
+        if item.id in items:
+            raise DataError(f"id {item.id!r} stands twice", where=where, fix="give every item its own id")
+        items[item.id] = item
+    return list(items.values())
+
+
+def _item(record: Any) -> TaskItem:
+    item = TaskItem(**{field.name: record[field.name] for field in fields(TaskItem)})
+    texts = [item.id, item.group_id, item.kind, *item.fields.values(), *item.choices, *item.answers]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("something is no text")
+    if item.choices and (type(item.right) is not int or not 0 <= item.right < len(item.choices)):
+        raise TypeError(f"right is {item.right!r}, which is no choice")
+    return item

@@ -1,0 +1,95 @@
+"""`jvlm eval` on text benchmarks: one model and several, ours and another's, with and without images."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from made_tasks import build_all
+from tiny import LANGUAGE, make_language, make_model
+
+from jvlm import cli
+from jvlm.errors import EXIT_ITEM_ERRORS, EXIT_USAGE
+from jvlm.files import read_json
+from jvlm.model.directory import save_model
+from jvlm.model.processor import Processor
+
+
+@pytest.fixture(scope="module")
+def work(tokenizer, processor, tmp_path_factory) -> Path:
+    """Made data, a language model alone, and a vision-language model."""
+    folder = tmp_path_factory.mktemp("eval-command")
+    build_all(folder)
+    config = LANGUAGE.model_copy(update={"max_length": 2048})
+    save_model(folder / "language", make_language(tokenizer, config), Processor(tokenizer))
+    save_model(folder / "seeing", make_model(tokenizer, config), processor)
+    return folder
+
+
+@pytest.fixture
+def jvlm(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["jvlm", "eval", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as error:
+            code = error.code or 0
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize("model", ["language", "seeing"])
+def test_a_model_is_scored_and_its_answers_are_kept(jvlm, work, tmp_path, model):
+    arguments = (work / model, "--tasks", "jcommonsenseqa,jnli@lm-eval-1.0,jmmlu_written", "--data", work / "data")
+    code, out, _ = jvlm(*arguments, "--out", tmp_path, "--limit", 3, "--json")
+    assert code == 0
+    results = json.loads(out)
+    assert list(results) == ["jcommonsenseqa", "jnli@lm-eval-1.0", "jmmlu_written"]
+    assert [result["request"] for result in results.values()] == ["log-likelihood"] * 2 + ["greedy generation"]
+    template = {"language": "plain", "seeing": "chat"}[model]
+    for result in results.values():
+        assert result["n"] == 3
+        assert result["settings"]["model"]["template"] == template
+    assert list(results["jcommonsenseqa"]["metrics"]) == ["accuracy", "accuracy_per_character", "accuracy_per_token"]
+    assert read_json(tmp_path / "results.json") == results
+    assert (tmp_path / "lm_eval" / "samples_jnli@lm-eval-1.0.jsonl").is_file()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("samples.jsonl")}
+    assert len(before) == 3
+    assert jvlm(*arguments, "--out", tmp_path, "--limit", 3, "--json")[1] == out
+    assert {path: path.read_bytes() for path in tmp_path.rglob("samples.jsonl")} == before
+
+
+def test_several_models_stand_in_one_table(jvlm, work, tmp_path):
+    shutil.copytree(work / "language", work / "second", dirs_exist_ok=True)
+    arguments = ("--tasks", "jnli", "--data", work / "data", "--out", tmp_path, "--limit", 4)
+    code, out, _ = jvlm(work / "language", work / "second", *arguments)
+    assert code == 0
+    assert "language" in out
+    assert "second" in out
+    assert {path.name for path in tmp_path.iterdir()} == {"1-language", "2-second"}
+    _, out, _ = jvlm(work / "language", work / "second", *arguments, "--json")
+    scores = [model["jnli"]["metrics"]["accuracy"]["value"] for model in json.loads(out)["models"].values()]
+    assert scores[0] == scores[1]
+
+
+def test_too_long_questions_are_told_by_the_exit_code(jvlm, work, tmp_path, tokenizer):
+    save_model(tmp_path / "short", make_language(tokenizer), Processor(tokenizer))
+    arguments = (tmp_path / "short", "--tasks", "jcommonsenseqa@sh-0.3", "--data", work / "data", "--limit", 2)
+    code, out, _ = jvlm(*arguments, "--out", tmp_path / "out", "--json")
+    assert code == EXIT_ITEM_ERRORS
+    assert len(json.loads(out)["jcommonsenseqa@sh-0.3"]["not_asked"]) == 2
+
+
+def test_mistakes_are_one_line(jvlm, work, tmp_path):
+    data = ("--data", work / "data", "--out", tmp_path)
+    assert jvlm(work / "language", "--suite", "nonesuch", *data)[0] == EXIT_USAGE
+    assert jvlm(work / "language", "--suite", "jglue", "--tasks", "jnli", *data)[0] == EXIT_USAGE
+    assert jvlm(work / "language", "--tasks", "jnli", "--template", "free", *data)[0] == EXIT_USAGE
+    code, _, errors = jvlm(work / "language", "--tasks", "jnli", "--data", tmp_path, "--out", tmp_path / "o")
+    assert "jvlm data build jglue" in errors
+    assert code
