@@ -34,5 +34,5 @@ def test_words_that_always_end_a_run_get_pieces(tmp_path):
     """SentencePiece's own seeds leave every one of them to single characters: each is followed by a boundary only."""
     words = ("狭心症", "硝酸薬", "心電図", "患者")
     lines = ["狭心症の患者に硝酸薬を。", "心電図で狭心症の。", "硝酸薬と心電図の。", "患者へ。"] * 5
-    tokenizer = train_tokenizer(lines, 385, tmp_path / "tokenizer")
+    tokenizer = train_tokenizer(lines, 386, tmp_path / "tokenizer")
     assert [len(tokenizer.encode(word)) for word in words] == [1, 1, 1, 1]
