@@ -14,12 +14,11 @@ import streamlit as st
 
 import jvlm
 from jvlm.errors import JvlmError
-from jvlm.images.load import load_image
+from jvlm.images.load import SUFFIXES, load_image
 from jvlm.sample import ImageRef, Message, Sample
 
 MAX_QUESTION_CHARACTERS = 2000
 MAX_NEW_TOKENS = 128
-TYPES = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"]
 
 _log = logging.getLogger("jvlm.app")
 
@@ -58,7 +57,7 @@ def main() -> None:
         st.error("モデルを読み込めませんでした。詳しくはサーバーの記録を見てください。")
         return
 
-    upload = st.file_uploader("画像", type=TYPES)
+    upload = st.file_uploader("画像", type=[suffix[1:] for suffix in SUFFIXES])
     if upload is None:
         return
     data = upload.getvalue()

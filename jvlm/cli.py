@@ -218,7 +218,7 @@ def bench(
         from jvlm.bench import pretrain
 
         assert data_root is not None
-        result = pretrain.run(data_root, threads, litgpt_python, _say_aside, pretrain.Plan(pretrain.LANGUAGE))
+        result = pretrain.run(data_root, threads, litgpt_python, _say_aside, pretrain.FULL)
     elif name == "data":
         from jvlm.bench import data
 

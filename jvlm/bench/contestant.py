@@ -27,9 +27,11 @@ class Settings:
     compile: bool = False
     """torch.compile."""
     rows: int = 8
-    """Rows in a batch, which is a step."""
+    """Rows, or padded samples, in a batch, which is a step."""
     group: bool = False
-    """Documents of like length in one batch: for padded rows."""
+    """Samples of like length in one batch: for padded rows."""
+    workers: int = 0
+    """Threads (ours) or processes (Trainer) that prepare batches while a step is computed."""
 
     def but(self, **changes: Any) -> "Settings":
         """A copy with some settings changed."""
@@ -78,7 +80,7 @@ class Spans:
         os.dup2(2, 1)
         self._started: float | None = None
         self._busy = 0.0
-        self._targets = 0
+        self._work: dict[str, float] = {"targets": 0}
 
     def begin(self, step: int) -> None:
         """At the start of every step (from 0), before its batch is made. Ends the process when the parent is gone."""
@@ -88,14 +90,15 @@ class Spans:
             self.tell({"ready": True})
         else:
             seconds, busy = time.perf_counter() - self._started, time.process_time() - self._busy
-            self.tell({"seconds": seconds, "cpu_seconds": busy, "targets": self._targets, "peak_kib": peak_kib()})
+            self.tell({"seconds": seconds, "cpu_seconds": busy, "peak_kib": peak_kib()} | self._work)
         self.wait()
-        self._targets = 0
+        self._work = {"targets": 0}
         self._started, self._busy = time.perf_counter(), time.process_time()
 
-    def add(self, targets: int) -> None:
-        """Count real target tokens of the step that has begun."""
-        self._targets += targets
+    def add(self, **work: float) -> None:
+        """Count what the step that has begun does, by name: `targets`, real target tokens, and what else is of use."""
+        for name, amount in work.items():
+            self._work[name] = self._work.get(name, 0) + amount
 
     def tell(self, message: dict[str, Any]) -> None:
         """One message to the parent."""

@@ -39,7 +39,7 @@ class Loader(DataLoader[Tensor]):
         self.spans.begin(self.step)
         self.step += 1
         batch = torch.stack(rows)
-        self.spans.add(batch[:, 1:].numel())
+        self.spans.add(targets=batch[:, 1:].numel())
         return batch
 
 
@@ -52,9 +52,7 @@ class Rows(DataModule):
             self.rows = torch.from_numpy(np.concatenate([file["input_ids"], file["labels"][:, -1:]], 1))
         self.spans = spans
 
-    def connect(
-        self, tokenizer: Any = None, batch_size: int = 1, max_seq_length: int | None = None, **_: Any
-    ) -> None:
+    def connect(self, tokenizer: Any = None, batch_size: int = 1, max_seq_length: int | None = None, **_: Any) -> None:
         self.batch_size = batch_size
 
     def train_dataloader(self) -> Any:

@@ -5,15 +5,14 @@ checkpoints that are synced and hashed. `gemm` is no training: a span is the bes
 """
 
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from jvlm.bench.contestant import ENDLESS, Spans, Spec
+from jvlm.bench.gemm import serve
 from jvlm.bench.pretrain_data import SEED
 from jvlm.files import read_json
 from jvlm.model.directory import load_directory, write_model_files
@@ -24,8 +23,6 @@ from jvlm.train.objectives.next_token import NextToken
 from jvlm.train.source import PackedRows, TokenDocuments
 from jvlm.train.world import ONE_PROCESS, World
 
-GEMM_TOKENS, GEMM_REPEATS = 4096, 3
-
 
 class _Measured(NextToken):
     """Tells the spans of every step and its targets."""
@@ -35,7 +32,7 @@ class _Measured(NextToken):
     def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[Any]:
         self.spans.begin(step)  # the dry step before step 0 is warm-up
         batches = super().micro_batches(step, world)
-        self.spans.add(sum(batch.weight for batch in batches))
+        self.spans.add(targets=sum(batch.weight for batch in batches))
         return batches
 
 
@@ -65,27 +62,10 @@ def engine_fields(precision: str, compiled: bool) -> dict[str, Any]:
 
 
 def gemm(spec: Spec, spans: Spans) -> None:
-    """Tell GFLOP/s of the best matrix product by precision, over the shapes of the model, whenever asked."""
+    """The ceiling, over the matrix products of the model."""
     config = read_json(Path(spec.work) / spec.size / "config.json")
     d, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    shapes = [(d, d), (d, inner), (inner, d), (d, vocabulary)]
-    spans.tell({"ready": True})
-    while True:
-        spans.wait()
-        precisions = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-        best = {name: max(_gflops(*shape, dtype) for shape in shapes) for name, dtype in precisions.items()}
-        spans.tell({"gflops": best})
-
-
-def _gflops(inputs: int, outputs: int, dtype: torch.dtype) -> float:
-    x, weight = torch.randn(GEMM_TOKENS, inputs, dtype=dtype), torch.randn(outputs, inputs, dtype=dtype)
-    F.linear(x, weight)
-    seconds = []
-    for _ in range(GEMM_REPEATS):
-        started = time.perf_counter()
-        F.linear(x, weight)
-        seconds.append(time.perf_counter() - started)
-    return 2 * GEMM_TOKENS * inputs * outputs / min(seconds) / 1e9
+    serve([(d, d), (d, inner), (inner, d), (d, vocabulary)], spans)
 
 
 if __name__ == "__main__":

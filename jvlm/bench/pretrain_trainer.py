@@ -107,7 +107,7 @@ class _Measured(Trainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         self.spans.begin(self.state.global_step)
-        self.spans.add(count_targets(inputs))
+        self.spans.add(targets=count_targets(inputs))
         return super().training_step(model, inputs, num_items_in_batch)
 
 

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset, RandomSampler, Sampler
 from transformers import LlavaForConditionalGeneration
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from jvlm.bench.contestant import Spans, Spec
 from jvlm.bench.pretrain_trainer import IGNORED, _Measured, _Shuffled, arguments
-from jvlm.bench.train_vl_contestant import Spans, Spec
 from jvlm.bench.train_vl_data import open_mix, open_processor
 from jvlm.model.config import VisionConfig
 from jvlm.model.packed import Example
@@ -82,7 +82,7 @@ class _LlavaMeasured(_Measured):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         work = work_of(inputs)
         loss = super().training_step(model, inputs, num_items_in_batch)
-        self.spans.count(work)
+        self.spans.add(**work)
         return loss
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from jvlm.bench.contestant import ENDLESS
+from jvlm.bench.contestant import ENDLESS, Spans, Spec
 from jvlm.bench.data_pictures import SEED
-from jvlm.bench.pretrain_ours import _gflops, engine_fields
-from jvlm.bench.train_vl_contestant import Spans, Spec
+from jvlm.bench.gemm import serve
+from jvlm.bench.pretrain_ours import engine_fields
 from jvlm.bench.train_vl_data import open_mix
 from jvlm.model.directory import load_directory, write_model_files
 from jvlm.model.flops import Flops
@@ -37,8 +37,7 @@ class _Measured(NextToken):
     def loss_sum(self, batch: PackedBatch) -> Tensor:
         self.spans.begin(self.step)
         self.step += 1
-        self.spans.add(batch.weight)
-        self.spans.count(work_of(self.flops, batch))
+        self.spans.add(targets=batch.weight, **work_of(self.flops, batch))
         return super().loss_sum(batch)
 
 
@@ -74,15 +73,9 @@ def run(spec: Spec, spans: Spans) -> None:
 
 
 def gemm(spec: Spec, spans: Spans) -> None:
-    """Tell GFLOP/s of the best matrix product by precision, over the shapes of the model, whenever asked."""
+    """The ceiling, over the linear layers of the model."""
     model = load_directory(Path(spec.work) / spec.size).model
-    shapes = {(part.in_features, part.out_features) for part in model.modules() if isinstance(part, nn.Linear)}
-    spans.tell({"ready": True})
-    while True:
-        spans.wait()
-        precisions = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-        best = {name: max(_gflops(*shape, dtype) for shape in shapes) for name, dtype in precisions.items()}
-        spans.tell({"gflops": best})
+    serve({(part.in_features, part.out_features) for part in model.modules() if isinstance(part, nn.Linear)}, spans)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,11 @@ from jvlm.images.dicom import dicom_frames, dicom_size, is_dicom
 from jvlm.images.source import DEFAULT_LIMITS, Limits, Source, check_size, read_source, refusals
 from jvlm.images.window import Window, apply_window, check_window, percentile_window
 
-__all__ = ["DEFAULT_LIMITS", "FORMATS", "Limits", "image_size", "load_frames", "load_image"]
+__all__ = ["DEFAULT_LIMITS", "FORMATS", "SUFFIXES", "Limits", "image_size", "load_frames", "load_image"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".dcm")
+"""By which files of a folder are taken for images; what they are is known by their content alone."""
 
 _EXIF_ORIENTATION, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 0x0112, 262, 0
 _UPRIGHT = {

@@ -17,7 +17,7 @@ CT_WINDOWS: dict[str, tuple[float, float]] = {
     "bone": (400, 1800),
     "brain": (40, 80),
 }
-"""Centre and width in Hounsfield units (source: Radiopaedia, "Windowing (CT)", typical values)."""
+"""Centre and width in Hounsfield units, as in common use; textbooks differ by tens, for lung and bone by hundreds."""
 
 WINDOW_PERCENTILES = (0.5, 99.5)
 

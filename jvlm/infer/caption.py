@@ -6,11 +6,9 @@ from pathlib import Path
 
 from jvlm.errors import DataError
 from jvlm.files import append_json_line, lock, read_json_lines, sha256_bytes
-from jvlm.images.load import load_image
+from jvlm.images.load import SUFFIXES, load_image
 from jvlm.infer.types import Model
 from jvlm.sample import CAPTION_PROMPT, ImageRef, Message, Sample
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)

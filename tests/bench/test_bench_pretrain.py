@@ -13,9 +13,10 @@ from torch.utils.data import default_collate
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling, LlamaForCausalLM
 from typer.testing import CliRunner
 
-from jvlm.bench import pretrain, pretrain_data, pretrain_quality, pretrain_trainer
+from jvlm.bench import pretrain, pretrain_data, pretrain_quality, pretrain_trainer, race
 from jvlm.bench.contestant import Settings, Spec
-from jvlm.bench.pretrain import OPTIMIZER, Plan, Trial
+from jvlm.bench.pretrain import Plan
+from jvlm.bench.race import OPTIMIZER, Trial
 from jvlm.cli import app
 from jvlm.files import read_json
 from jvlm.model.directory import load_directory
@@ -147,7 +148,7 @@ def test_ratios_are_of_medians_and_the_worse_size_counts() -> None:
     found = pretrain.ratios(rates, 2.0, [50.0, 80.0, 100.0])
     assert found == {"over_litgpt": 2.0, "over_trainer_packed": 4.0, "of_gemm_ceiling": 0.5}
     other = {"over_litgpt": 1.5, "of_gemm_ceiling": 0.7}
-    assert pretrain.worst([found, other]) == {
+    assert race.worst([found, other]) == {
         "over_litgpt": 1.5,
         "over_trainer_packed": 4.0,
         "of_gemm_ceiling": 0.5,
@@ -161,7 +162,7 @@ def test_the_best_settings_are_the_leanest_of_the_fastest() -> None:
         Trial(Settings(rows=16), 90, 100),
         Trial(Settings(compile=True), error="no compiler"),
     ]
-    assert pretrain.best(trials).settings == Settings(rows=4)
+    assert race.best(trials).settings == Settings(rows=4)
 
 
 def test_the_histogram_counts_every_document() -> None:
@@ -196,7 +197,7 @@ def test_a_miniature_from_end_to_end(tmp_path: Path, monkeypatch) -> None:
         quality_rows=2,
         held_out=3,
     )
-    monkeypatch.setattr(pretrain, "Plan", lambda languages: small)
+    monkeypatch.setattr(pretrain, "FULL", small)
     kept = ("ours", "trainer_causal", "litgpt")
     monkeypatch.setattr(pretrain, "MODULES", {name: pretrain.MODULES[name] for name in kept})
     command = ["bench", "pretrain", "--json", "--threads", "1", "--data-root", str(tmp_path / "root")]
@@ -223,8 +224,8 @@ def test_settings_are_searched_one_after_another(monkeypatch) -> None:
         rate *= 0.5 if settings.group else 1
         return Trial(settings, rate, 1.0)
 
-    monkeypatch.setattr(bench, "_probe", probe)
-    tried = bench._search("trainer_padded", "small", {}, [])
+    monkeypatch.setattr(bench, "probe", probe)
+    tried = bench.search("trainer_padded", "small", {}, [])
     assert [trial.settings for trial in tried] == [
         Settings("float32", False, 8, True),
         Settings("bfloat16", False, 8, True),
@@ -233,15 +234,15 @@ def test_settings_are_searched_one_after_another(monkeypatch) -> None:
         Settings("float32", False, 16, False),
         Settings("float32", True, 16, False),
     ]
-    again = bench._search("trainer_padded", "large", {}, tried)
+    again = bench.search("trainer_padded", "large", {}, tried)
     assert [trial.settings for trial in again] == [tried[5].settings, tried[4].settings]
-    assert not any(trial.settings.group for trial in bench._search("ours", "small", {}, []))
+    assert not any(trial.settings.group for trial in bench.search("ours", "small", {}, []))
 
 
 def test_a_contestant_that_fails_is_recorded(work: Path, monkeypatch) -> None:
     bench = pretrain._Bench(work, 1, None, print, Plan(LANGUAGE, row_length=ROW))
     monkeypatch.setitem(pretrain.MODULES, "ours", "no_such_module")
-    trial = bench._probe("ours", "tiny", Settings(), {})
+    trial = bench.probe("ours", "tiny", Settings(), {})
     assert "no_such_module" in str(trial.error)
     assert trial.tokens_per_s == 0
     assert not list(work.glob("run-*"))

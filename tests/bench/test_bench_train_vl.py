@@ -15,8 +15,8 @@ from tiny import flop_counter, shake
 from typer.testing import CliRunner
 
 from jvlm.bench import train_vl, train_vl_data, train_vl_llava, train_vl_ours
-from jvlm.bench.pretrain import Trial
-from jvlm.bench.train_vl_contestant import Settings, Spec
+from jvlm.bench.contestant import Settings, Spec
+from jvlm.bench.race import OPTIMIZER, Trial
 from jvlm.cli import app
 from jvlm.files import read_json
 from jvlm.model.directory import load_directory, save_model
@@ -196,7 +196,7 @@ def test_operations_are_those_of_the_samples_alone(work: Path, mix: Mixture) -> 
 
 
 def test_batches_of_like_length_hold_every_sample_once(mix: Mixture, tmp_path: Path) -> None:
-    spec = Spec("llava", "", "tiny", str(tmp_path), Settings(rows=4, group=True), train_vl.OPTIMIZER, ROW, 1, 1, 3)
+    spec = Spec("llava", "", "tiny", str(tmp_path), Settings(rows=4, group=True), OPTIMIZER, ROW, 1, 1, 3)
     samples = train_vl_llava.Samples(mix)
     trainer = train_vl_llava._LlavaMeasured(
         model=torch.nn.Linear(1, 1), args=train_vl_llava.arguments(spec), train_dataset=samples
@@ -221,7 +221,7 @@ def test_ratios_are_of_medians() -> None:
 
 
 def test_settings_are_searched_one_after_another(monkeypatch) -> None:
-    plan = train_vl.Plan(LANGUAGE, VISION, rows=(8, 4), samples=(16, 32), again=2)
+    plan = train_vl.Plan(LANGUAGE, vision=VISION, rows=(8, 4), samples=(16, 32), again=2)
     bench = train_vl._Bench(Path(), 1, lambda text: None, plan)
 
     def probe(who, size, settings, data):
@@ -229,8 +229,8 @@ def test_settings_are_searched_one_after_another(monkeypatch) -> None:
         rate *= (1 if settings.group else 0.5) * (0.8 if settings.workers else 1)
         return Trial(settings, rate, 1.0)
 
-    monkeypatch.setattr(bench, "_probe", probe)
-    tried = bench._search("llava", "small", {}, [])
+    monkeypatch.setattr(bench, "probe", probe)
+    tried = bench.search("llava", "small", {}, [])
     assert [trial.settings for trial in tried] == [
         Settings("float32", False, 16, True),
         Settings("bfloat16", False, 16, True),
@@ -239,15 +239,15 @@ def test_settings_are_searched_one_after_another(monkeypatch) -> None:
         Settings("float32", False, 32, True, 1),
         Settings("float32", True, 32, True),
     ]
-    again = bench._search("llava", "large", {}, tried)
+    again = bench.search("llava", "large", {}, tried)
     assert [trial.settings for trial in again] == [tried[5].settings, tried[2].settings]
-    ours = bench._search("ours", "small", {}, [])
+    ours = bench.search("ours", "small", {}, [])
     assert not any(trial.settings.group for trial in ours)
     assert [trial.settings.rows for trial in ours] == [8, 8, 4, 8, 8]
 
 
 def test_settings_and_spec_come_back_as_they_were_written(tmp_path: Path) -> None:
-    spec = Spec("ours", "w", "tiny", "f", Settings(rows=4, workers=2), dict(train_vl.OPTIMIZER), ROW, 1, 1, 3)
+    spec = Spec("ours", "w", "tiny", "f", Settings(rows=4, workers=2), dict(OPTIMIZER), ROW, 1, 1, 3)
     spec = replace(spec, optimizer=spec.optimizer | {"betas": [0.9, 0.95]})  # JSON has no tuples
     spec.write(tmp_path / "spec.json")
     assert Spec.read(tmp_path / "spec.json") == spec
@@ -258,7 +258,7 @@ def test_a_miniature_from_end_to_end(tmp_path: Path, monkeypatch) -> None:
     write_root(tmp_path / "root")
     small = train_vl.Plan(
         LANGUAGE,
-        VISION,
+        vision=VISION,
         vocab_size=480,
         row_length=ROW,
         source_chars=10**5,

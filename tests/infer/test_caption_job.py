@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 from tiny import encoded_image, make_model
@@ -139,3 +140,14 @@ def test_a_real_model_captions_odd_sizes(folder, tmp_path, tokenizer, processor)
     assert said == ["5 of 9 images", "9 of 9 images"]
     rows = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
     assert sum(row["status"] == "ok" and isinstance(row["text"], str) for row in rows) == 6
+
+
+def test_dicom_files_are_images_too(tmp_path):
+    dicom = pytest.importorskip("pydicom", reason="the medical extra is not installed: pip install 'jvlm[medical]'")
+    example = dicom.data.get_testdata_file("CT_small.dcm", download=False)
+    if example is None:
+        pytest.skip("this pydicom comes without its examples")
+    (tmp_path / "images").mkdir()
+    shutil.copy(example, tmp_path / "images" / "ct.dcm")
+    report = caption_folder(Counting(), tmp_path / "images", tmp_path / "captions.jsonl")
+    assert (report.rows, report.errors) == (1, 0)

@@ -7,8 +7,9 @@ that happens. What cannot be used is told by its place and left out.
 from pathlib import Path
 
 from jvlm.datasets.layouts import coco, datasets, folder, jsonl, llava, parquet, webdataset
-from jvlm.datasets.layouts.record import IMAGE_SUFFIXES, Layout
+from jvlm.datasets.layouts.record import Layout
 from jvlm.errors import DataError, UsageError
+from jvlm.images.load import SUFFIXES
 
 LAYOUTS: dict[str, Layout] = {
     "folder": folder,
@@ -59,7 +60,7 @@ def _in_folder(source: Path) -> list[str]:
     if any((source / name).is_file() for name in datasets.MARKS):
         return ["datasets"]
     suffixes = {path.suffix.lower() for path in source.rglob("*") if path.is_file()}
-    has_images = bool(suffixes & set(IMAGE_SUFFIXES))
+    has_images = bool(suffixes & set(SUFFIXES))
     found = [name for suffix, name in ((".parquet", "parquet"), (".tar", "webdataset")) if suffix in suffixes]
     if has_images and (suffixes & {".txt"} or any((source / name).is_file() for name in folder.LISTINGS)):
         found.append("folder")

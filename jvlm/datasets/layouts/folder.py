@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jvlm.datasets.layouts.record import IMAGE_SUFFIXES, Item, caption_sample, image_of, parse_json, text_of
+from jvlm.datasets.layouts.record import Item, caption_sample, image_of, parse_json, text_of
 from jvlm.errors import DataError
+from jvlm.images.load import SUFFIXES
 from jvlm.sample import ImageRef, Sample
 
 LISTINGS = ("metadata.jsonl", "metadata.csv", "captions.csv")
@@ -24,7 +25,7 @@ def items(source: Path, images: Path) -> Iterator[Item]:
         yield from _jsonl(listing) if listing.suffix == ".jsonl" else _csv(listing)
         return
     for path in sorted(source.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith("."):
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
             captioned = path.with_suffix(".txt").is_file()
             error = None if captioned else f"no caption: {path.with_suffix('.txt').name} is not beside it"
             yield Item(str(path), path.relative_to(source).as_posix(), error)

@@ -11,8 +11,6 @@ from jvlm_data.rows import below
 from jvlm.errors import DataError
 from jvlm.sample import CAPTION_PROMPT, ImageRef, Message, Sample
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".dcm")
-
 
 @dataclass(frozen=True, slots=True)
 class Item:

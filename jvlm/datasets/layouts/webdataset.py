@@ -11,8 +11,9 @@ from itertools import groupby
 from pathlib import Path
 
 from jvlm.datasets.layouts.llava import conversation
-from jvlm.datasets.layouts.record import IMAGE_SUFFIXES, Item, caption_sample, parse_json
+from jvlm.datasets.layouts.record import Item, caption_sample, parse_json
 from jvlm.errors import DataError
+from jvlm.images.load import SUFFIXES
 from jvlm.images.shards.members import Member, members
 from jvlm.sample import ImageRef, Sample
 
@@ -57,7 +58,7 @@ def sample(item: Item, source: Path, images: Path) -> Sample:
 
 
 def _is_image(field: str) -> bool:
-    return f".{field.rpartition('.')[2]}" in IMAGE_SUFFIXES
+    return f".{field.rpartition('.')[2]}" in SUFFIXES
 
 
 def _number(field: str) -> tuple[int, str]:
