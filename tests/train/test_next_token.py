@@ -192,7 +192,7 @@ def test_balance_brings_a_collapsed_router_back(tokenizer, text_shards, tmp_path
     one = text_objective(model, tokenizer, text_shards)
     (batch,) = one.micro_batches(0)
     assert busiest(model, batch) > 0.95
-    train(one, loop(120, learning_rate=3e-3), tmp_path, quiet, lambda _: None)
+    train(one, loop(200, learning_rate=3e-3), tmp_path, quiet, lambda _: None)
     assert (busiest(model, batch) < 0.7) is bool(balance)
     assert LanguageConfig(num_experts=4).balance == 0.01
 
