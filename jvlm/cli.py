@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jvlm.commands import audit as audit_commands
 from jvlm.commands import data as data_commands
 from jvlm.commands.eval import evaluate
 from jvlm.commands.output import Json, Overrides
@@ -22,6 +23,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
 app.command(name="eval")(evaluate)
+app.add_typer(audit_commands.app, name="audit")
 app.add_typer(data_commands.app, name="data")
 app.add_typer(text_app, name="text")
 app.add_typer(tokenizer_app, name="tokenizer")

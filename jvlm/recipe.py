@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from jvlm import audit
 from jvlm.config import Config, dump_config, load_config
 from jvlm.errors import EXIT_FAILURE, EXIT_STOPPED, JvlmError, Stopped, UsageError
 from jvlm.files import lock, new_folder, read_json, verify_folder, write_text
@@ -222,15 +223,17 @@ def run_recipe(recipe: Recipe, run: Path, say: Callable[[str], None], until: str
     with lock(run):
         for stage in stages:
             _refuse_changed(run, stage)
-        write_text(run / "recipe.yaml", dump_config(recipe))
+        resolved = dump_config(recipe)
+        write_text(run / "recipe.yaml", resolved)
+        audit.started(run, resolved, recipe.seed)
         if until is not None:
             stages = stages[: [stage.name for stage in stages].index(until) + 1]
         for stage in stages:
             if done := stage_record(run, stage.name):
                 say(f"{stage.name}: done ({done['seconds']:.0f} s)")
         _start(recipe, run, [stage for stage in stages if stage_record(run, stage.name) is None])
-        if until is None:
-            publish_model(recipe, run)
+        if until is None and publish_model(recipe, run):
+            say(f"audit trail: {audit.published(run)}")
 
 
 def stage_record(run: Path, name: str) -> dict[str, Any] | None:
@@ -239,8 +242,8 @@ def stage_record(run: Path, name: str) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
-def publish_model(recipe: Recipe, run: Path) -> None:
-    """Copy the last model to ``run/model``, verified."""
+def publish_model(recipe: Recipe, run: Path) -> bool:
+    """Copy the last model to ``run/model``, verified; whether it was not there already."""
     for name in MODEL_STAGES:
         source = run / name / "model"
         if getattr(recipe.stages, name) is None or not source.is_dir():
@@ -248,12 +251,13 @@ def publish_model(recipe: Recipe, run: Path) -> None:
         verify_folder(source)
         target = run / "model"
         if target.is_dir() and read_json(target / "hashes.json") == read_json(source / "hashes.json"):
-            return
+            return False
         with new_folder(target) as new:
             for file in source.iterdir():
                 if file.name != "hashes.json":
                     shutil.copy2(file, new / file.name)
-        return
+        return True
+    return False
 
 
 def _refuse_changed(run: Path, stage: StageKey) -> None:
