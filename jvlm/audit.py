@@ -52,20 +52,29 @@ def started(run: Path, recipe: str, seed: int) -> str:
 
 
 def stage_done(run: Path, stage: str, metrics: dict[str, Any]) -> str:
-    """Record a finished stage: its figures and the hashes of its `done.json` and of every list of hashes below it."""
-    return record(run, STAGE, {"stage": stage, "metrics": metrics, "files": dict(_manifests(run, run / stage))})
+    """Record a finished stage: its figures and the hashes of its `done.json` and of every list of hashes below it.
+
+    What is recorded already as it is now is not recorded again: after a kill the next start fills in what is missing.
+    """
+    return _once(run, STAGE, {"stage": stage, "metrics": metrics, "files": dict(_manifests(run, run / stage))})
 
 
 def published(run: Path) -> str:
-    """Record the model that the run has published."""
-    return record(run, PUBLISHED, {"files": dict(_manifests(run, run / "model"))})
+    """Record the model that the run has published; once, as `stage_done`."""
+    return _once(run, PUBLISHED, {"files": dict(_manifests(run, run / "model"))})
 
 
-def verify(run: Path, head: str | None = None) -> list[str]:
+def head(run: Path) -> str | None:
+    """The hash of the trail's last line; None without a trail."""
+    rows = read_json_lines(run / FILE)
+    return str(rows[-1].get("hash")) if rows else None
+
+
+def verify(run: Path, kept_head: str | None = None) -> list[str]:
     """Every fault of the trail and of what it speaks of; none found is an empty list.
 
     Args:
-        head: the hash that the last line is to have, kept elsewhere.
+        kept_head: the hash that the last line is to have, kept elsewhere.
 
     Raises DataError when there is no trail.
     """
@@ -73,8 +82,8 @@ def verify(run: Path, head: str | None = None) -> list[str]:
         raise DataError("no audit trail", where=run / FILE, fix="name the folder of a run")
     rows = read_json_lines(run / FILE)
     faults = list(_chain_faults(rows))
-    if head is not None and (not rows or rows[-1].get("hash") != head):
-        faults.append(f"the last line does not have the hash {head}")
+    if kept_head is not None and (not rows or rows[-1].get("hash") != kept_head):
+        faults.append(f"the last line does not have the hash {kept_head}")
     stages = {row.get("stage"): row for row in rows if row.get("event") == STAGE}
     published_as = [row for row in rows if row.get("event") == PUBLISHED]
     for row in [*stages.values(), *published_as[-1:]]:
@@ -85,6 +94,16 @@ def verify(run: Path, head: str | None = None) -> list[str]:
     if (run / "model").is_dir() and not published_as:
         faults.append("model: published, but not in the trail")
     return faults
+
+
+def _once(run: Path, event: str, facts: dict[str, Any]) -> str:
+    """Append an event, unless the last of its kind says the same of the same files."""
+    same_kind = [
+        row for row in read_json_lines(run / FILE) if row.get("event") == event and row.get("stage") == facts.get("stage")
+    ]
+    if same_kind and same_kind[-1].get("files") == facts["files"]:
+        return str(same_kind[-1]["hash"])
+    return record(run, event, facts)
 
 
 def _chain_faults(rows: list[dict[str, Any]]) -> Iterator[str]:

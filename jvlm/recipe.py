@@ -230,10 +230,12 @@ def run_recipe(recipe: Recipe, run: Path, say: Callable[[str], None], until: str
             stages = stages[: [stage.name for stage in stages].index(until) + 1]
         for stage in stages:
             if done := stage_record(run, stage.name):
+                audit.stage_done(run, stage.name, done["metrics"])
                 say(f"{stage.name}: done ({done['seconds']:.0f} s)")
         _start(recipe, run, [stage for stage in stages if stage_record(run, stage.name) is None])
         if until is None and publish_model(recipe, run):
-            say(f"audit trail: {audit.published(run)}")
+            audit.published(run)
+        say(f"audit trail: {audit.head(run)}")
 
 
 def stage_record(run: Path, name: str) -> dict[str, Any] | None:
@@ -243,7 +245,7 @@ def stage_record(run: Path, name: str) -> dict[str, Any] | None:
 
 
 def publish_model(recipe: Recipe, run: Path) -> bool:
-    """Copy the last model to ``run/model``, verified; whether it was not there already."""
+    """Copy the last model to ``run/model``, verified, unless it is there; whether the recipe has one."""
     for name in MODEL_STAGES:
         source = run / name / "model"
         if getattr(recipe.stages, name) is None or not source.is_dir():
@@ -251,7 +253,7 @@ def publish_model(recipe: Recipe, run: Path) -> bool:
         verify_folder(source)
         target = run / "model"
         if target.is_dir() and read_json(target / "hashes.json") == read_json(source / "hashes.json"):
-            return False
+            return True
         with new_folder(target) as new:
             for file in source.iterdir():
                 if file.name != "hashes.json":

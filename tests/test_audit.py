@@ -93,6 +93,14 @@ def test_a_stage_run_again_counts_as_it_was_last(run: Path) -> None:
     assert audit.verify(run) == []
 
 
+def test_what_is_recorded_is_not_recorded_twice(run: Path) -> None:
+    before = _lines(run)
+    audit.stage_done(run, "data", {"loss": 0.5})
+    audit.published(run)
+    assert _lines(run) == before
+    assert audit.head(run) == json.loads(before[-1])["hash"]
+
+
 def test_the_command_lists_faults_and_says_so_by_its_code(run: Path) -> None:
     asked = CliRunner().invoke(app, ["audit", "verify", str(run)])
     assert (asked.exit_code, asked.output.strip()) == (0, "no fault found")
