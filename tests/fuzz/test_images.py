@@ -1,5 +1,6 @@
 """Mutated images of every allowed format, and files made to do harm: an image or a typed error, quickly."""
 
+import importlib.util
 import io
 import struct
 import warnings
@@ -47,11 +48,12 @@ def _seeds() -> list[bytes]:
 
 
 def _dicom() -> list[bytes]:
-    try:
-        from dicom_files import dicom
-    except ImportError:
+    """Seeds that only the extra `medical` can read."""
+    if importlib.util.find_spec("pydicom") is None:
         return []
-    return [dicom(np.arange(64, dtype=np.uint16).reshape(8, 8) * 100)]
+    from dicom_files import dicom_file
+
+    return [dicom_file(np.arange(64, dtype=np.uint16).reshape(8, 8) * 100)]
 
 
 def _png(width: int, height: int, data: bytes) -> bytes:
