@@ -134,10 +134,10 @@ def model_hash(folder: Path) -> str:
     return sha256_file(folder / MANIFEST)[:16]
 
 
-def png(data: bytes) -> bytes:
-    """An image of any kind that is read here, as browsers show it."""
+def png(data: bytes, window: str | None = None) -> bytes:
+    """An image of any kind that is read here, as browsers show it; a DICOM by its own window or a named one."""
     buffer = BytesIO()
-    load_image(data).save(buffer, "PNG")
+    load_image(data, window=window).save(buffer, "PNG")
     return buffer.getvalue()
 
 
