@@ -6,13 +6,14 @@ STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo real test lint long app clean distclean
+.PHONY: help install demo real test test-browser lint long app clean distclean
 
 help:
 	@echo 'make demo       run the whole recipe on the embedded world: $(RUN)/report.html'
 	@echo 'make real data_root=FOLDER   the same recipe on real data: runs/real-small/report.html'
 	@echo 'make app        open the image Q&A page on the model of the demo'
 	@echo 'make test       lint, types, tests with coverage'
+	@echo 'make test-browser   the pages in a headless Chromium, where there is one'
 	@echo 'make lint       lint and types alone'
 	@echo 'make long       more of some tests: all pairs, all names'
 	@echo 'make install    set up $(VENV) and nothing else'
@@ -47,6 +48,9 @@ test: lint
 
 long: $(STAMP)
 	OMP_NUM_THREADS=2 $(PY) -m pytest -m long
+
+test-browser: $(STAMP)
+	OMP_NUM_THREADS=2 $(PY) -m pytest -m browser tests/browser
 
 app: $(STAMP)
 	@test -d $(RUN)/model || { echo 'no model in $(RUN)/model: run `make demo` first' >&2; exit 1; }

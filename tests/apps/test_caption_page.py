@@ -9,7 +9,7 @@ pytest.importorskip("streamlit.testing.v1", reason="the app extra is not install
 from jvlm.datasets import build_set
 from jvlm.datasets.reviews import read_reviews
 from jvlm.images.shards import open_shards
-from tests.apps.fake_service import FakeService, open_app, png
+from fake_service import FakeService, open_app, png
 
 
 def _zip(**members: bytes) -> bytes:

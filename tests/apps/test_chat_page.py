@@ -10,7 +10,7 @@ pytest.importorskip("streamlit.testing.v1", reason="the app extra is not install
 
 from jvlm.datasets.reviews import read_reviews
 from jvlm.infer.service import Busy
-from tests.apps.fake_service import FakeService, open_app, png, texts
+from fake_service import FakeService, open_app, png, texts
 
 NASTY = "![x](http://example.invalid/leak.png) <script>alert(1)</script> **太字** $x$ :red[x]"
 

@@ -8,7 +8,7 @@ from jvlm.eval.items import ExamItem, Option
 
 pytest.importorskip("streamlit.testing.v1", reason="the app extra is not installed")
 
-from tests.apps.fake_service import FakeService, open_app, png, texts
+from fake_service import FakeService, open_app, png, texts
 
 
 def _item(number: int, **changed: object) -> ExamItem:

@@ -11,7 +11,7 @@ from PIL import Image
 from jvlm.infer.types import Generation, Request
 from jvlm.sample import Sample
 
-APP = Path(__file__).resolve().parent.parent.parent / "apps" / "image_qa.py"
+APP = Path(__file__).resolve().parent.parent / "apps" / "image_qa.py"
 HASH = "0123456789abcdef"
 
 
