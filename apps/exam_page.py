@@ -109,10 +109,10 @@ def _show_opinions(engine: Any, exam: str, item: ExamItem) -> None:
             if item.answer_type == "numeric":
                 st.text(engine.submit(Request(sample, max_new_tokens=MAX_NUMBER_TOKENS)).result(timeout=120).text)
                 continue
-            words = [option.words for option in item.options]
-            scores = engine.choice_log_likelihoods(sample, words)
+            asked = engine.submit(Request(sample, choices=tuple(option.words for option in item.options)))
+            asked.result(timeout=120)
             results = place("RESULTS")
-            found = opinion(item, scores, load_calibration(results, exam) if results else None)
+            found = opinion(item, asked.choice_probabilities, load_calibration(results, exam) if results else None)
             for option, share in zip(item.options, found.probabilities, strict=True):
                 mark = "●" if option.label in found.marks else "○"
                 st.text(f"{mark} {option.label} {share:.0%} {option.text}")

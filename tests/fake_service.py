@@ -24,8 +24,9 @@ def png(colour: str = "red") -> bytes:
 class FakeAnswer:
     position = 0
 
-    def __init__(self, service: "FakeService", reply: str, finish: Any) -> None:
+    def __init__(self, service: "FakeService", request: Request, reply: str, finish: Any) -> None:
         self.service, self.reply, self.finish, self.ended = service, reply, finish, False
+        self.choice_probabilities = service.shares(request.sample)[: len(request.choices)]
 
     def __iter__(self) -> Iterator[str]:
         for character in self.reply:
@@ -47,17 +48,14 @@ class FakeService:
         self.reply, self.finish = reply, finish
         self.asked: list[Request] = []
         self.cancelled = 0
-        self.scores: Callable[[Sample], list[float]] = lambda sample: [0.0, -1.0, -2.0, -3.0, -4.0]
+        self.shares: Callable[[Sample], list[float]] = lambda sample: [0.6364, 0.2341, 0.0861, 0.0317, 0.0117]
         self.on_piece: Callable[[], None] = lambda: None
 
     def submit(self, request: Request) -> FakeAnswer:
         self.asked.append(request)
         if isinstance(self.reply, Exception):
             raise self.reply
-        return FakeAnswer(self, self.reply, self.finish)
-
-    def choice_log_likelihoods(self, sample: Sample, choices: list[str]) -> list[float]:
-        return self.scores(sample)[: len(choices)]
+        return FakeAnswer(self, request, self.reply, self.finish)
 
 
 def open_app(monkeypatch: pytest.MonkeyPatch, service: FakeService | Exception, page: str = "", **places: Path) -> Any:

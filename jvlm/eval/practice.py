@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from jvlm.eval.items import ExamItem, load_items
 from jvlm.eval.pass_rules import PassRule, load_pass_rules
 from jvlm.eval.toy import load_toy_config
 from jvlm.files import read_json
+
+_LEAST = 1e-300
+"""Taken for a probability that is smaller than a float holds."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +47,15 @@ class Opinion:
     abstains: bool | None
 
 
-def opinion(item: ExamItem, log_likelihoods: Sequence[float], calibrated: Calibrated | None) -> Opinion:
-    """From the log-likelihoods of the item's choices."""
-    asked = choices([log_likelihoods], [[]])
-    shares = probabilities(asked)[0]
-    marks, _ = choose(log_likelihoods, item.labels, item.n_select)
+def opinion(item: ExamItem, shares: Sequence[float], calibrated: Calibrated | None) -> Opinion:
+    """From the probabilities of the item's choices."""
+    logs = [log(max(share, _LEAST)) for share in shares]
+    marks, _ = choose(logs, item.labels, item.n_select)
     confidence = abstains = None
     if calibrated is not None and item.answer_type == "mcq_single":
-        confidence = float(probabilities(asked, calibrated.temperature)[0].max())
-        abstains = None if calibrated.threshold is None else float(shares.max()) < calibrated.threshold
-    return Opinion([float(share) for share in shares], marks, confidence, abstains)
+        confidence = float(probabilities(choices([logs], [[]]), calibrated.temperature)[0].max())
+        abstains = None if calibrated.threshold is None else max(shares) < calibrated.threshold
+    return Opinion(list(shares), marks, confidence, abstains)
 
 
 def load_papers(place: Path) -> dict[str, list[ExamItem]]:

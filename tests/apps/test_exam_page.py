@@ -43,11 +43,11 @@ def test_the_model_is_asked_with_and_without_the_picture(monkeypatch, exam: Path
     service = FakeService()
     shown: list[int] = []
 
-    def scores(sample):
+    def shares(sample):
         shown.append(len(sample.images))
-        return [0.0, -1.0, -2.0, -3.0, -4.0] if sample.images else [-9.0, 0.0, -9.0, -9.0, -9.0]
+        return [0.6, 0.1, 0.1, 0.1, 0.1] if sample.images else [0.1, 0.6, 0.1, 0.1, 0.1]
 
-    service.scores = scores
+    service.shares = shares
     at = open_app(monkeypatch, service, "exam", EXAM=exam)
     _press(at, "ask-x-1")
     assert not at.exception
@@ -62,7 +62,7 @@ def test_confidence_and_abstention_come_from_an_evaluation(monkeypatch, exam: Pa
     results.write_text(json.dumps({"toyworld-test": said}))
     at = open_app(monkeypatch, FakeService(), "exam", EXAM=exam, RESULTS=results)
     _press(at, "ask-x-1")
-    assert at.warning  # softmax of 0, -1 … gives 0.64 to the first, below the threshold
+    assert at.warning  # 0.64 for the first is below the threshold
     assert any("43%" in text for text in texts(at))  # and 0.43 at temperature 2
 
 

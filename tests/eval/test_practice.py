@@ -15,22 +15,25 @@ ITEM = ExamItem(
 )  # fmt: skip
 
 
-def test_probabilities_are_the_softmax_of_the_choices() -> None:
-    found = opinion(ITEM, [-1.0, -2.0, -3.0, -4.0, -5.0], None)
-    assert found.probabilities == pytest.approx([0.636, 0.234, 0.086, 0.032, 0.012], abs=1e-3)
+SHARES = [0.6364, 0.2341, 0.0861, 0.0317, 0.0117]  # the softmax of 0, -1, -2, -3, -4
+
+
+def test_the_likeliest_choice_is_marked() -> None:
+    found = opinion(ITEM, SHARES, None)
+    assert found.probabilities == SHARES
     assert (found.marks, found.confidence, found.abstains) == (["a"], None, None)
 
 
 @pytest.mark.parametrize(("threshold", "abstains"), [(0.7, True), (0.6, False), (None, None)])
 def test_it_abstains_below_the_threshold(threshold: float | None, abstains: bool | None) -> None:
-    found = opinion(ITEM, [-1.0, -2.0, -3.0, -4.0, -5.0], Calibrated(2.0, threshold))
+    found = opinion(ITEM, SHARES, Calibrated(2.0, threshold))
     assert found.abstains is abstains
     assert found.confidence == pytest.approx(0.429, abs=1e-3)  # at temperature 2
 
 
 def test_questions_for_two_marks_get_two_and_no_confidence() -> None:
     two = replace(ITEM, answer_type="mcq_multi", n_select=2, accept=[["a", "b"]])
-    found = opinion(two, [-3.0, -1.0, -9.0, -2.0, -9.0], Calibrated(1.0, 0.5))
+    found = opinion(two, [0.1, 0.6, 0.0, 0.3, 0.0], Calibrated(1.0, 0.5))
     assert (found.marks, found.confidence, found.abstains) == (["b", "d"], None, None)
 
 
