@@ -10,6 +10,7 @@ import typer
 
 from jvlm.commands import audit as audit_commands
 from jvlm.commands import data as data_commands
+from jvlm.commands.app import replay, start_app
 from jvlm.commands.eval import evaluate
 from jvlm.commands.output import Json, Overrides
 from jvlm.commands.output import print_record as _print
@@ -24,6 +25,8 @@ text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
 app.command(name="eval")(evaluate)
 app.add_typer(audit_commands.app, name="audit")
+app.command(name="app")(start_app)
+app.command()(replay)
 app.add_typer(data_commands.app, name="data")
 app.add_typer(text_app, name="text")
 app.add_typer(tokenizer_app, name="tokenizer")
@@ -287,29 +290,6 @@ def eval_curve(run: Annotated[Path, typer.Argument(help="The folder of a run.")]
     rows = [[f"{p['step']:,}", f"{p['tokens_seen']:,}", f"{p['bits_per_character']:.4f}"] for p in curve["points"]]
     _table(["step", "tokens seen", "bits per character"], rows)
     print(f"curve: {run / 'eval-curve.svg'}")
-
-
-@app.command(name="app")
-def start_app(
-    model: Annotated[Path, typer.Argument(help="A model directory.")] = Path("runs/demo/model"),
-    port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 8501,
-) -> None:
-    """Open the image Q&A page in a browser (needs the extra 'app')."""
-    import importlib.util
-    import os
-    import subprocess
-
-    from jvlm.assets import asset
-
-    if importlib.util.find_spec("streamlit") is None:
-        raise UsageError("streamlit is not installed", fix="pip install 'jvlm[app]'")
-    if not (model / "config.json").is_file():
-        raise UsageError("not a model directory", where=model, fix="run `make demo` first or name another")
-    from jvlm_apps.launch import streamlit_flags
-
-    page = asset("apps", "image_qa.py")
-    command = [sys.executable, "-m", "streamlit", "run", str(page), *streamlit_flags(), "--server.port", str(port)]
-    sys.exit(subprocess.call(command, env=os.environ | {"JVLM_MODEL": str(model.resolve())}))
 
 
 @text_app.command(name="build")

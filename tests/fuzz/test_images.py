@@ -53,7 +53,7 @@ def _dicom() -> list[bytes]:
         return []
     from dicom_files import dicom_file
 
-    return [dicom_file(np.arange(64, dtype=np.uint16).reshape(8, 8) * 100)]
+    return [dicom_file(np.arange(24 * 32, dtype=np.uint16).reshape(24, 32) * 80)]
 
 
 def _png(width: int, height: int, data: bytes) -> bytes:
