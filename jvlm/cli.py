@@ -190,14 +190,16 @@ def bench(
     as_json: Json = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
     data_root: Annotated[
-        Path | None, typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data; attention, data, generate do without.")
+        Path | None,
+        typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data; attention, data, generate do without."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Where ablation keeps its models, to go on from.")] = Path("runs/ablation"),
     litgpt_python: Annotated[
         Path | None, typer.Option(help="Python of an environment that has litgpt, a rival of pretrain.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="The model that eval and generate ask; random weights of real-small's, the demo's shape.")
+        Path | None,
+        typer.Option(help="The model that eval or generate asks; random weights of real-small's or the demo's shape."),
     ] = None,
     lm_eval_python: Annotated[
         Path | None, typer.Option(help="Python of an environment that has lm_eval, the rival of eval; this one.")

@@ -26,7 +26,6 @@ import jvlm
 from jvlm.assets import asset
 from jvlm.bench.child import Child, Failed
 from jvlm.bench.generate_child import TEXTS, Job, pictures
-from jvlm.errors import DataError
 from jvlm.eval.toy import evaluate_general, load_toy_config
 from jvlm.files import read_json
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
@@ -104,7 +103,10 @@ class _Bench:
             "tokens_per_image": spans[OURS][-1]["tokens"] / plan.images,
             "images_per_s": per_s,
             "images_per_s_of_rounds": rates,
-            "tokens_per_s": {w: statistics.median(s["tokens"] / s["seconds"] for s in told) for w, told in spans.items()},
+            "tokens_per_s": {
+                who: statistics.median(span["tokens"] / span["seconds"] for span in told)
+                for who, told in spans.items()
+            },
             "peak_mib": peaks,
             "memory_of_rival": peaks[OURS] / peaks["rival"],
             "same_texts": {
@@ -137,11 +139,14 @@ class _Bench:
         return Child(sys.executable, "generate_child", job)
 
     def _try(self, kind: str, rows: int) -> float:
-        """Images a second in one pass."""
+        """Images a second in one pass; none where it does not run."""
         child = self._start(kind, rows)
         try:
             child.ready()
             span = child.span()
+        except Failed as error:
+            self.say(f"{kind} {rows}: {error}")
+            return 0.0
         finally:
             child.end()
         rate: float = span["images"] / span["seconds"]
