@@ -127,7 +127,8 @@ def test_rows_are_refilled_and_none_is_kept(model, tiled):
         assert len(engine._running) <= 4
     tokens = sum(len(tiled.tokenizer.encode(request.choices[0])) + 1 for request in asked)
     longest = max(len(tiled.tokenizer.encode(request.choices[0])) + 1 for request in asked)
-    assert tokens / 4 <= steps < tokens / 4 + 2 * longest < 6 * longest
+    # a prompt that is read gives a token of its own in the same step
+    assert (tokens - len(asked)) / 4 <= steps < tokens / 4 + 2 * longest < 6 * longest
     assert engine._decoder.rows == len(engine._running) == 0
 
 
@@ -174,7 +175,7 @@ def test_a_cancelled_answer_leaves_its_row_at_the_next_step(model, tiled):
     engine.cancel("long")
     engine.cancel("never")
     engine.cancel("unknown")
-    assert [event.key for event in engine.step()] in ([], ["next"])
+    assert {event.key for event in engine.step()} <= {"next"}
     assert [answer.key for answer in engine._running] == ["next"]
     assert {*drain(engine)} == {"next"}
 
