@@ -225,11 +225,16 @@ class Service:
         """Whether requests are answered."""
         return self._thread.is_alive()
 
+    @property
+    def full(self) -> bool:
+        """Whether another request would be refused."""
+        return len(self._waiting) + len(self._running) >= self._rows + self._capacity
+
     def _check_room(self) -> None:
         with self._changed:
             if self._closed:
                 raise Cancelled("the service is closed")
-            if len(self._waiting) + len(self._running) >= self._rows + self._capacity:
+            if self.full:
                 self.counters.received += 1
                 self.counters.refused += 1
                 raise Busy("too many requests are waiting", fix="try again in a moment")

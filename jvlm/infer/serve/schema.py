@@ -145,6 +145,8 @@ def to_request(chat: Chat, limits: Limits) -> Request:
     _check_texts("choices", choices, limits.choices)
     if chat.choices is not None and (len(set(choices)) < len(choices) or not choices):
         raise ApiError(400, "'choices' are texts that differ, at least one", param="choices")
+    if stop and choices:
+        raise ApiError(400, "an answer out of 'choices' is always whole: 'stop' does not go with it", param="stop")
     characters = sum(len(message.text) for message in sample.messages) + sum(map(len, stop + choices))
     if characters > limits.characters:
         raise ApiError(400, f"the request has {characters} characters of text, {limits.characters} are allowed")
