@@ -190,16 +190,26 @@ class Service:
 
         Raises Busy when the queue is full; DataError for a bad image or a prompt that leaves no room for an answer.
         """
-        self._check_room()
+        self.check_room()
         prompt_tokens = self._model.prompt_tokens(request)  # images are decoded here, in the asker's thread
         answer = Answer(self, request, prompt_tokens, notify)
         with self._changed:
-            self._check_room()
+            self.check_room()
             self._waiting.append(answer)
             self.counters.received += 1
             self.counters.prompt_tokens += prompt_tokens
             self._changed.notify()
         return answer
+
+    def check_room(self) -> None:
+        """Raises Busy, and counts a refusal, when the queue is full: before work is put into a request."""
+        with self._changed:
+            if self._closed:
+                raise Cancelled("the service is closed")
+            if len(self._waiting) + len(self._running) >= self._rows + self._capacity:
+                self.counters.received += 1
+                self.counters.refused += 1
+                raise Busy("too many requests are waiting", fix="try again in a moment")
 
     def close(self) -> None:
         """Cancel what is not finished and end the thread."""
@@ -224,20 +234,6 @@ class Service:
     def alive(self) -> bool:
         """Whether requests are answered."""
         return self._thread.is_alive()
-
-    @property
-    def full(self) -> bool:
-        """Whether another request would be refused."""
-        return len(self._waiting) + len(self._running) >= self._rows + self._capacity
-
-    def _check_room(self) -> None:
-        with self._changed:
-            if self._closed:
-                raise Cancelled("the service is closed")
-            if self.full:
-                self.counters.received += 1
-                self.counters.refused += 1
-                raise Busy("too many requests are waiting", fix="try again in a moment")
 
     def _cancel(self, answer: Answer) -> None:
         with self._changed:

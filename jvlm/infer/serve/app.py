@@ -113,8 +113,9 @@ class ChatEndpoint:
         """The body. Refused before it is read: what nobody could answer now, and what a page of another site sends."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise ApiError(415, "the Content-Type must be application/json")
-        if self._service.full or self._arriving >= BODIES:
-            raise api_error(Busy("the queue is full"))
+        self._service.check_room()
+        if self._arriving >= BODIES:
+            raise Busy("too many bodies are arriving")
         self._arriving += 1
         try:
             async with asyncio.timeout(BODY_SECONDS):
