@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from jvlm.errors import DataError
 from jvlm.infer.types import Generation, Request
 from jvlm.sample import CAPTION_PROMPT, ImageRef, Message, Sample
 
@@ -40,7 +41,12 @@ class Asked(ABC):
 
     @overload
     def chat(
-        self, images: Sequence[Image], messages: Conversation, *, stream: Literal[False] = False, max_new_tokens: int = 96
+        self,
+        images: Sequence[Image],
+        messages: Conversation,
+        *,
+        stream: Literal[False] = False,
+        max_new_tokens: int = 96,
     ) -> str: ...
 
     @overload
@@ -120,11 +126,11 @@ def conversation(images: Sequence[Image], messages: Conversation) -> Sample:
         return Sample("chat", [Message("user", [*range(len(references)), messages])], references)
     turns = [{"role": m.role, "content": m.content} if isinstance(m, Message) else dict(m) for m in messages]
     sample = Sample.from_record({"id": "chat", "messages": turns}, references)
-    if not any(isinstance(part, int) for message in sample.messages for part in message.content):
-        for message in sample.messages:
-            if message.role == "user":
-                message.content[:0] = range(len(references))
-                break
+    if references and not any(isinstance(part, int) for message in sample.messages for part in message.content):
+        first = next((message for message in sample.messages if message.role == "user"), None)
+        if first is None:
+            raise DataError("there are images and no turn of the user")
+        first.content[:0] = range(len(references))
     return sample
 
 

@@ -62,8 +62,9 @@ def ask(
         connection.request(method, parts.path, body, headers or {})
         response = connection.getresponse()
         text = response.read().decode()
-        is_json = response.headers.get("content-type", "").startswith("application/json")
-        return response.status, json.loads(text) if is_json else text, {k.lower(): v for k, v in response.headers.items()}
+        given = {name.lower(): value for name, value in response.headers.items()}
+        is_json = given.get("content-type", "").startswith("application/json")
+        return response.status, json.loads(text) if is_json else text, given
     finally:
         connection.close()
 

@@ -15,7 +15,7 @@ from jvlm.errors import DataError
 from jvlm.infer import api, hf
 from jvlm.infer.generate import VisionLanguageModel
 from jvlm.model.directory import save_model
-from jvlm.sample import ImageRef, Message, Sample
+from jvlm.sample import CAPTION_PROMPT, ImageRef, Message, Sample
 from jvlm.text.tokenizer import SPECIAL_TOKENS
 
 
@@ -48,7 +48,8 @@ def test_the_examples_of_the_docstrings_run(module, home):
 
 
 def said(model, messages, images):
-    return model.generate([Sample("x", messages, [ImageRef(data=image) for image in images])], max_new_tokens=12)[0].text
+    sample = Sample("x", messages, [ImageRef(data=image) for image in images])
+    return model.generate([sample], max_new_tokens=12)[0].text
 
 
 def test_a_conversation_can_be_given_in_every_form(model):
@@ -79,6 +80,7 @@ def test_what_is_no_conversation_is_refused_at_once(model, stream):
         ([], [{"role": "user", "content": [0, "色は。"]}]),
         ([], [{"role": "robot", "content": "色は。"}]),
         ([], [{"role": "user"}]),
+        ([encoded_image(0)], [{"role": "system", "content": "色は。"}]),
         ([], "あ" * 1000),
     ):
         with pytest.raises(DataError):
@@ -88,8 +90,8 @@ def test_what_is_no_conversation_is_refused_at_once(model, stream):
 def test_captions_are_in_the_order_of_the_images(model):
     images = [encoded_image(number) for number in range(4)]
     captions = model.caption(images, max_new_tokens=8)
-    assert captions == [model.chat([image], jvlm.sample.CAPTION_PROMPT, max_new_tokens=8) for image in images]
-    assert model.caption(images, "色は。", max_new_tokens=8) == [model.chat([i], "色は。", max_new_tokens=8) for i in images]
+    for prompt, found in ((CAPTION_PROMPT, captions), ("色は。", model.caption(images, "色は。", max_new_tokens=8))):
+        assert found == [model.chat([image], prompt, max_new_tokens=8) for image in images]
     assert model.caption([]) == []
     with pytest.raises(DataError, match="image 1"):
         model.caption([images[0], b"none"])
@@ -179,9 +181,7 @@ def test_pixels_of_pillow_images_of_every_mode_are_those_of_the_file(ask, tmp_pa
         image = noise.convert("L").convert("I;16") if mode == "I;16" else noise.convert(mode)
         file = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
         image.save(file)
-        of_file, of_image = (
-            ask.processor.apply_chat_template([turn(one)])["pixel_values"] for one in (file, image)
-        )
+        of_file, of_image = (ask.processor.apply_chat_template([turn(p)])["pixel_values"] for p in (file, image))
         assert torch.equal(of_file, of_image), mode
 
 

@@ -19,7 +19,16 @@ from jvlm.sample import ImageRef, Message, Sample
 from jvlm.text.tokenizer import SPECIAL_TOKENS
 
 MODEL = "tiny"
-SMALL = Limits(body_bytes=20_000, images=2, image_bytes=8_000, turns=6, characters=300, new_tokens=64, choices=3)
+SMALL = Limits(
+    body_bytes=20_000,
+    images=2,
+    image_bytes=8_000,
+    turns=6,
+    characters=300,
+    choices=3,
+    new_tokens=64,
+    default_new_tokens=64,
+)
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +251,7 @@ WRONG = [
         "messages.0.content",
     ),
     (body(messages=[{"role": "user", "content": [IMAGE] * 3}]), 400, "more than 2 images", "messages.0.content"),
-    (part(type="input_audio", input_audio={}), 400, "'text', 'image_url'", "messages.0.content"),
+    (part(type="input_audio", input_audio={}), 400, "'text', 'image_url'", "messages.0.content.0"),
     (part(type="text", txt="x"), 400, "messages.0.content.0.text", None),
     (part(type="image_url", image_url={"url": "data:image/png,abc"}), 400, ";base64", "messages.0.content"),
     (part(type="image_url", image_url={"url": "data:image/png;base64,@@"}), 400, "valid base64", "messages.0.content"),
@@ -251,7 +260,7 @@ WRONG = [
     (b"{", 400, "not valid JSON", None),
     (b"[]", 400, "not a JSON object", None),
     (b'{"temperature": NaN}', 400, "not valid JSON", None),
-    (b'{"a":' * 5000, 400, "not valid JSON", None),
+    (b'{"a":' * 2000, 400, "not valid JSON", None),
     (b"\xff\xfe", 400, "not valid JSON", None),
 ]
 
@@ -383,14 +392,15 @@ def test_only_those_with_the_key_are_answered(monkeypatch):
     service = Service(Echo())
     with running(make_app(service, MODEL, key=KEY)) as url:
         assert chat(client(url), [user("x")]).choices[0].message.content == "x"
-        for key in ("another", KEY + "x", "鍵".encode().decode("latin-1")):
+        for key in ("another", KEY + "x"):
             with pytest.raises(openai.AuthenticationError) as caught:
                 chat(client(url, api_key=key), [user("x")])
             assert caught.value.code == "invalid_api_key"
         assert (KEY.encode(), KEY.encode()) in compared
         for path, status in (("/v1/models", 401), ("/metrics", 401), ("/nothing", 401), ("/healthz", 200)):
             assert ask("GET", f"{url}{path}")[0] == status
-        assert ask("GET", f"{url}/v1/models", headers={"Authorization": f"Basic {KEY}"})[0] == 401
+        for authorization in (f"Basic {KEY}", KEY, "Bearer", "Bearer \xe9"):
+            assert ask("GET", f"{url}/v1/models", headers={"Authorization": authorization})[0] == 401
         status, _, headers = post(url, body())
         assert (status, headers["www-authenticate"]) == (401, "Bearer")
     assert service.counters.received == 1

@@ -35,15 +35,15 @@ class Reply:
 
     def last(self, answer: Answer) -> bytes:
         """What ends the stream of an answer that is finished."""
-        end = self._chunk({}, answer.result().finish_reason, _probabilities(answer))
+        end = self._chunk({}, answer.result().finish_reason, **_probabilities(answer))
         if self.usage:
             end += event(self._object("chat.completion.chunk", []) | {"usage": _usage(answer)})
         return end + DONE
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None, more: dict[str, Any] | None = None) -> bytes:
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         usage = {"usage": None} if self.usage else {}
-        return event(self._object("chat.completion.chunk", [choice]) | usage | (more or {}))
+        return event(self._object("chat.completion.chunk", [choice]) | usage | more)
 
     def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices}

@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -43,7 +44,7 @@ def serve(
         service.close()
 
 
-def uvicorn_settings(host: str, port: int) -> dict[str, object]:
+def uvicorn_settings(host: str, port: int) -> dict[str, Any]:
     """No log of who asked, no name of the program in the headers, no trust in what a client says of its address."""
     return {
         "host": host,
