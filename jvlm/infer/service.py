@@ -9,36 +9,27 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from jvlm.errors import JvlmError
+from jvlm.infer.answer import Answer, Busy, Cancelled, Failed
 from jvlm.infer.api import shares
 from jvlm.infer.types import Event, Generation, Request
 from jvlm.sample import Sample
 
+__all__ = ["Answer", "Busy", "Cancelled", "Counters", "Failed", "Service"]
+
 _log = logging.getLogger("jvlm.service")
-
-
-class Busy(JvlmError):
-    """The queue is full; the same request can be made again later."""
-
-
-class Cancelled(JvlmError):
-    """Nobody waits for the answer any more: it was cancelled, or the service was closed."""
-
-
-class Failed(JvlmError):
-    """The answer failed through a fault of ours, whose traceback is in the log."""
 
 
 class Stepper(Protocol):
     """What the service asks of an engine (`jvlm.infer.engine.Engine`)."""
 
-    def admit(self, request: Request, key: "Answer") -> None: ...
+    def admit(self, request: Request, key: Answer) -> None: ...
 
-    def cancel(self, key: "Answer") -> None: ...
+    def cancel(self, key: Answer) -> None: ...
 
     def step(self) -> list[Event]: ...
 
@@ -73,101 +64,6 @@ class Counters:
     generated_tokens: int = 0
     answer_seconds: float = 0.0
     """From the request's arrival to the end of its answer, summed over those answered."""
-
-
-class Answer:
-    """An answer while it is made. One reader: iterating gives the text piece by piece and ends with it.
-
-    `prompt_tokens` counts the tokens asked with. `choice_probabilities` is there once a request with choices is
-    answered: the share of each of them, in their order.
-    """
-
-    def __init__(self, service: "Service", request: Request, prompt_tokens: int, notify: Callable[[], None]) -> None:
-        self.request, self.prompt_tokens = request, prompt_tokens
-        self.generation: Generation | None = None
-        self.choice_probabilities: list[float] | None = None
-        self.arrived = time.monotonic()
-        self.alone = False  # computed with others it failed, or they with it
-        self._service, self._notify = service, notify
-        self._changed = threading.Condition()
-        self._text = self._run_text = ""  # all that was said; what the run now going on said
-        self._taken = 0  # characters of it that the reader has
-        self._error: JvlmError | None = None
-        self._done = False
-
-    def __iter__(self) -> Iterator[str]:
-        """Leaving the loop early cancels the answer. Raises JvlmError when it fails or is cancelled."""
-        try:
-            while (piece := self._next()) is not None:
-                yield piece
-        finally:
-            self.cancel()
-        self._raise()
-
-    def take(self) -> str:
-        """What was said since the last time, without waiting."""
-        with self._changed:
-            piece, self._taken = self._text[self._taken :], len(self._text)
-        return piece
-
-    @property
-    def done(self) -> bool:
-        """Whether no more comes: answered, failed or cancelled."""
-        return self._done
-
-    def result(self, timeout: float | None = None) -> Generation:
-        """The whole answer, waiting at most `timeout` seconds for it.
-
-        Raises JvlmError when it fails or is cancelled, TimeoutError.
-        """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._done, timeout):
-                raise TimeoutError("the answer is not finished")
-        self._raise()
-        assert self.generation is not None
-        return self.generation
-
-    def cancel(self) -> None:
-        """Nobody waits for it any more. Its row is free at the next token; of no effect once it is done."""
-        self._service._cancel(self)
-
-    @property
-    def position(self) -> int:
-        """Place in the queue; 0 when it is being answered, or done."""
-        return self._service._position(self)
-
-    def _next(self) -> str | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._done or len(self._text) > self._taken)
-            return None if self._done and self._taken == len(self._text) else self.take()
-
-    def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _begin(self) -> None:
-        self._run_text = ""
-
-    def _extend(self, text: str) -> None:
-        self._run_text += text
-        with self._changed:
-            if len(self._run_text) <= len(self._text):
-                return  # a second run has not yet come as far as the first
-            self._text = self._run_text
-            self._changed.notify_all()
-        self._tell()
-
-    def _finish(self, generation: Generation | None, error: JvlmError | None) -> None:
-        with self._changed:
-            self.generation, self._error, self._done = generation, error, True
-            self._changed.notify_all()
-        self._tell()
-
-    def _tell(self) -> None:
-        try:
-            self._notify()
-        except Exception:  # the reader's mistake; the engine's thread goes on
-            _log.exception("a reader cannot be told of its answer")
 
 
 class Service:
@@ -216,7 +112,7 @@ class Service:
         with self._changed:
             self._closed = True
             for answer in [*self._running, *self._waiting]:
-                self._cancel(answer)
+                self.drop(answer)
             self._changed.notify()
         self._thread.join()
 
@@ -235,7 +131,8 @@ class Service:
         """Whether requests are answered."""
         return self._thread.is_alive()
 
-    def _cancel(self, answer: Answer) -> None:
+    def drop(self, answer: Answer) -> None:
+        """What `Answer.cancel` does."""
         with self._changed:
             if answer in self._running:
                 self._running.remove(answer)
@@ -246,9 +143,10 @@ class Service:
                 return
             self.counters.cancelled += 1
             self._changed.notify()
-        answer._finish(None, Cancelled("the answer was cancelled"))
+        answer.finish(None, Cancelled("the answer was cancelled"))
 
-    def _position(self, answer: Answer) -> int:
+    def position(self, answer: Answer) -> int:
+        """What `Answer.position` tells."""
         with self._changed:
             return self._waiting.index(answer) + 1 if answer in self._waiting else 0
 
@@ -269,12 +167,16 @@ class Service:
                 return False
             leaving, self._leaving = self._leaving, []
             coming = self._next_in_queue()
-        for answer in leaving:
-            if self._engine is not None:
-                self._engine.cancel(answer)
+        try:
+            for answer in leaving:
+                if self._engine is not None:
+                    self._engine.cancel(answer)
+        except Exception as error:
+            self._start_afresh(error)
+            return True
         for answer in coming:
             try:
-                answer._begin()
+                answer.begin()
                 self._engine = self._engine or self._model.engine(rows=self._rows)
                 self._engine.admit(answer.request, answer)
             except Exception as error:
@@ -282,7 +184,7 @@ class Service:
         return True
 
     def _next_in_queue(self) -> list[Answer]:
-        coming = []
+        coming: list[Answer] = []
         while self._waiting and len(self._running) < self._rows:
             if self._running and (self._waiting[0].alone or self._running[0].alone):
                 break
@@ -302,9 +204,7 @@ class Service:
         for event in events:
             answer = event.key
             assert isinstance(answer, Answer)
-            if answer not in self._running:
-                continue  # cancelled meanwhile
-            answer._extend(event.text)
+            answer.extend(event.text)
             if event.generation is not None:
                 self._complete(answer, event.generation)
 
@@ -333,10 +233,10 @@ class Service:
                 self.counters.answered += 1
                 self.counters.generated_tokens += generation.num_tokens
                 self.counters.answer_seconds += time.monotonic() - answer.arrived
-        answer._finish(generation, error)
+        answer.finish(generation, error)
 
     def _start_afresh(self, error: Exception) -> None:
-        """After a step that failed, nothing of the engine is trusted, and who it failed on is found out."""
+        """After a fault nothing of the engine is trusted, and who it failed on is found out."""
         self._engine = None
         with self._changed:
             suspects = list(self._running)
