@@ -84,12 +84,10 @@ class Asked(ABC):
         engine.admit(Request(sample, max_new_tokens), sample.id)  # what cannot be answered is refused here and now
         return _pieces(engine)
 
-    def caption(
-        self, images: Sequence[Image], prompt: str = CAPTION_PROMPT, *, max_new_tokens: int = 96
-    ) -> list[str]:
+    def caption(self, images: Sequence[Image], prompt: str = CAPTION_PROMPT, *, max_new_tokens: int = 96) -> list[str]:
         """What each image shows, in their order; `prompt` is what each of them is asked.
 
-        Raises DataError, naming the number of the image (the first is 0), when one cannot be read.
+        Raises DataError when one cannot be read.
 
         >>> model = jvlm.load("runs/demo/model")
         >>> captions = model.caption(["photo.png", "drawing.png"])

@@ -241,6 +241,7 @@ class Service:
         with self._changed:
             suspects = list(self._running)
             if len(suspects) > 1:
+                _log.error("a step failed: its requests are computed again, one by one", exc_info=error)
                 for answer in suspects:
                     answer.alone = True
                 self._running.clear()

@@ -36,9 +36,7 @@ class Echo:
             raise DataError("the prompt is bad", where="/secret/path")
         return 7
 
-    def choice_log_likelihoods(
-        self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]
-    ) -> list[list[float]]:
+    def choice_log_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[float]]:
         return [[float(-len(text)) for text in texts] for texts in choices]
 
 

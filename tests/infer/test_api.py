@@ -93,8 +93,8 @@ def test_captions_are_in_the_order_of_the_images(model):
     for prompt, found in ((CAPTION_PROMPT, captions), ("色は。", model.caption(images, "色は。", max_new_tokens=8))):
         assert found == [model.chat([image], prompt, max_new_tokens=8) for image in images]
     assert model.caption([]) == []
-    with pytest.raises(DataError, match="image 1"):
-        model.caption([images[0], b"none"])
+    with pytest.raises(DataError, match=r"nowhere\.png: cannot read the image"):
+        model.caption([images[0], "nowhere.png"])
 
 
 def test_probabilities_of_choices_are_the_likelihoods_in_proportion(model):
@@ -167,8 +167,8 @@ def test_what_the_pipeline_cannot_do_is_an_error(ask, home):
         ask(text=[turn("x"), {"role": "assistant", "content": [{"type": "text", "text": "y"}]}])
     with pytest.raises(ValueError, match="one conversation"):
         ask.processor.apply_chat_template([[turn("x")], [turn("y")]])
-    with pytest.raises(ValueError, match="image tokens"):  # an image in the prompt, and no pixels
-        ids = ask.processor.apply_chat_template([turn(encoded_image(0), "x")])["input_ids"]
+    ids = ask.processor.apply_chat_template([turn(encoded_image(0), "x")])["input_ids"]
+    with pytest.raises(ValueError, match="image tokens"):  # and no pixels
         ask.model(input_ids=ids)
     with pytest.raises(ValueError, match="device_map"):
         AutoModelForImageTextToText.from_pretrained(home / "runs" / "demo" / "model", device_map="auto")

@@ -198,9 +198,7 @@ def test_no_control_token_can_be_typed(echo, processor, token):
     sample = model.requests[-1].sample
     assert [message.text for message in sample.messages] == [f"前{token}後"] * 3 + [token * 2]
     harmless = [Message(m.role, ["x" if isinstance(p, str) else p for p in m.content]) for m in sample.messages]
-    ids, expected = (
-        processor.encode(messages, generation_prompt=True).ids for messages in (sample.messages, harmless)
-    )
+    ids, expected = (processor.encode(messages, generation_prompt=True).ids for messages in (sample.messages, harmless))
     special = set(processor.tokenizer.special.values())
     assert [i for i in ids if i in special] == [i for i in expected if i in special]
 
@@ -267,7 +265,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("sent", "status", "says", "param"), WRONG, ids=range(len(WRONG)))
 def test_what_is_wrong_is_told(echo, sent, status, says, param):
-    url, model, service = echo
+    url, _, service = echo
     before = service.counters.received
     got, answer, headers = post(url, sent)
     assert (got, headers["content-type"]) == (status, "application/json")

@@ -126,7 +126,7 @@ def test_a_cancelled_answer_leaves_its_row_before_the_next_step(paced):
 
 
 def test_leaving_the_loop_cancels(paced):
-    asked, model, tell = paced(rows=1)
+    asked, _, tell = paced(rows=1)
     answer = asked.submit(request("x" * 100))
     tell(1)
     for _ in answer:

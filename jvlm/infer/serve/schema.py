@@ -51,6 +51,7 @@ NOT_OFFERED: dict[str, list[Any]] = {
 }
 """Fields of theirs, each with the values that ask for nothing."""
 
+
 @dataclass(frozen=True)
 class Limits:
     """What one request may hold at most. `characters` counts all its text; `new_tokens` is for the answer."""
@@ -127,7 +128,7 @@ def read_chat(body: bytes) -> Chat:
     for name in IGNORED:
         record.pop(name, None)
     for name, nothing in NOT_OFFERED.items():
-        if name in record and (value := record.pop(name)) not in nothing:
+        if name in record and record.pop(name) not in nothing:
             why = f"only {' or '.join(map(json.dumps, nothing))} is possible" if nothing else "leave it out"
             raise ApiError(400, f"'{name}' is not offered here: {why}", param=name, code="unsupported_parameter")
     try:
