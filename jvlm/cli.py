@@ -18,6 +18,7 @@ from jvlm.commands.output import quiet as _quiet
 from jvlm.commands.output import say as _say
 from jvlm.commands.output import say_aside as _say_aside
 from jvlm.commands.output import table as _table
+from jvlm.commands.serve import serve
 from jvlm.errors import EXIT_FAILURE, EXIT_ITEM_ERRORS, JvlmError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -27,6 +28,7 @@ app.command(name="eval")(evaluate)
 app.add_typer(audit_commands.app, name="audit")
 app.command(name="app")(start_app)
 app.command()(replay)
+app.command()(serve)
 app.add_typer(data_commands.app, name="data")
 app.add_typer(text_app, name="text")
 app.add_typer(tokenizer_app, name="tokenizer")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jvlm.errors import DataError
 from jvlm.images.load import load_image
+from jvlm.infer.api import Asked
 from jvlm.infer.engine import Engine
 from jvlm.infer.types import Generation, Likelihood, Request
 from jvlm.model.directory import load_directory
@@ -22,7 +23,7 @@ from jvlm.model.jvlm import JvlmModel, hidden_states
 from jvlm.model.loss import token_log_probabilities
 from jvlm.model.packed import Example, pack
 from jvlm.model.processor import IGNORED, Encoded, Processor
-from jvlm.sample import ImageRef, Message, Sample
+from jvlm.sample import Sample
 
 ROW_TOKENS = 4096
 """Tokens scored in one forward of `choice_log_likelihoods`."""
@@ -36,20 +37,14 @@ class _Choice(NamedTuple):
     answer: list[int]
 
 
-class VisionLanguageModel:
-    """A loaded vision-language model (satisfies `jvlm.infer.types.Model`)."""
+class VisionLanguageModel(Asked):
+    """A loaded vision-language model (satisfies `jvlm.infer.types.Model`); `Asked` has what programs mostly call."""
 
     def __init__(
         self, model: JvlmModel, processor: Processor, batch_size: int = 64, *, weights: Weights = "full"
     ) -> None:
         """`weights` says what the model's are; `load_model` makes them so."""
         self.model, self.processor, self.batch_size, self.weights = model.eval(), processor, batch_size, weights
-
-    def chat(self, images: Sequence[ImageRef | bytes | str | Path], question: str, *, max_new_tokens: int = 96) -> str:
-        """The answer to one question about `images`."""
-        refs = [image if isinstance(image, ImageRef) else _reference(image) for image in images]
-        message = Message("user", [*range(len(refs)), question])
-        return self.generate([Sample("chat", [message], refs)], max_new_tokens=max_new_tokens)[0].text
 
     def check(self, sample: Sample, answers: Sequence[str]) -> None:
         """Raises DataError when prompt and longest answer do not fit the window, or an image cannot be read."""
@@ -67,6 +62,16 @@ class VisionLanguageModel:
             except DataError as error:
                 found.append(error.what)
         return found
+
+    def prompt_tokens(self, request: Request) -> int:
+        """What the engine will read of a request. Raises DataError where `Engine.admit` would; any thread can ask."""
+        sample, limit = request.sample, self.model.language.config.max_position_embeddings
+        for image in sample.images:
+            load_image(image)
+        prompt, _ = self._prompt_and_answers(sample, request.choices or [""])
+        if not request.choices:
+            prompt = self._prompt(sample, limit - min(request.max_new_tokens, limit // 2))
+        return len(prompt.ids)
 
     def engine(self, rows: int | None = None, *, pieces: bool = True) -> Engine:
         """An engine for this model with so many rows (`batch_size` unless said); see `jvlm.infer.engine.Engine`."""
@@ -182,7 +187,3 @@ def load_model(folder: str | Path, batch_size: int = 64, *, weights: Weights = "
     if weights == "int8":
         to_int8(loaded.model)
     return VisionLanguageModel(loaded.model, loaded.processor, batch_size, weights=weights)
-
-
-def _reference(image: bytes | str | Path) -> ImageRef:
-    return ImageRef(data=image) if isinstance(image, bytes) else ImageRef(path=str(image))

@@ -144,9 +144,11 @@ def _build(kind: str | None, config: dict[str, Any], tokenizer: Tokenizer, folde
     if kind in CLASSES:
         return _language(config), Processor(tokenizer)
     if kind == "jvlm":
-        vision, projector = VisionConfig(**config["vision"]), ProjectorConfig(**config["projector"])
-        processor = Processor(tokenizer, vision, projector, TilesConfig(**config["tiles"]))
-        model = JvlmModel(_language(config["language"]), build_tower(vision), projector, processor.image_ids)
+        processor = vision_language_processor(config, tokenizer)
+        assert processor.vision is not None
+        assert processor.projector is not None
+        tower = build_tower(processor.vision)
+        model = JvlmModel(_language(config["language"]), tower, processor.projector, processor.image_ids)
         return model, processor
     if kind == "jvlm_clip":
         vision = VisionConfig(**config["vision"])
@@ -154,6 +156,12 @@ def _build(kind: str | None, config: dict[str, Any], tokenizer: Tokenizer, folde
         sigmoid = config.get("logit_bias", False)
         return build_clip(vision, tokenizer.vocab_size, processor.pad, processor.end, sigmoid), processor
     raise DataError(f"unknown model_type {kind!r}", where=folder / "config.json", fix=f"known: {', '.join(KINDS)}")
+
+
+def vision_language_processor(config: Mapping[str, Any], tokenizer: Tokenizer) -> Processor:
+    """The processor that the config.json of a vision-language model describes."""
+    vision, projector = VisionConfig(**config["vision"]), ProjectorConfig(**config["projector"])
+    return Processor(tokenizer, vision, projector, TilesConfig(**config["tiles"]))
 
 
 def _language(record: dict[str, Any]) -> LanguageModel:
