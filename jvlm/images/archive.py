@@ -1,7 +1,9 @@
 """Images in a ZIP that somebody uploaded: nothing is unpacked to disk, no member is read beyond its limit."""
 
 from io import BytesIO
+from lzma import LZMAError
 from zipfile import BadZipFile, ZipFile
+from zlib import error as ZlibError
 
 from jvlm.errors import DataError
 from jvlm.images.load import SUFFIXES
@@ -22,7 +24,7 @@ def images_in_zip(
             if len(names) > most:
                 raise DataError(f"{len(names)} images in it, at most {most} are taken", where=where)
             return [(name, _member(archive, name, limits)) for name in names]
-    except (BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError):
+    except (BadZipFile, ZlibError, LZMAError, RuntimeError, NotImplementedError, OSError, EOFError, ValueError):
         raise DataError("not a readable ZIP", where=where) from None
 
 

@@ -68,7 +68,7 @@ def test_confidence_and_abstention_come_from_an_evaluation(monkeypatch, exam: Pa
 
 def test_a_whole_paper_is_marked_by_the_rules(monkeypatch, exam: Path) -> None:
     at = open_app(monkeypatch, FakeService(), "exam", EXAM=exam)
-    at.button_group[0].set_value(["b"]).run()
+    at.button_group[0].set_value("b").run()
     _press(at, "next")
     at.button_group[0].set_value(["a", "c"]).run()
     _press(at, "next")
