@@ -47,7 +47,10 @@ class Tokenizer:
             self._fast: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(definition.decode())
         except Exception as error:  # the Rust side raises bare Exception
             raise DataError(f"not a tokenizer definition: {error}") from None
-        played: dict[str, str] = json.loads(config).get(ROLES_KEY, {})
+        try:
+            played: dict[str, str] = json.loads(config).get(ROLES_KEY, {})
+        except (ValueError, AttributeError, RecursionError):
+            raise DataError(f"{CONFIG_FILE} is no JSON object") from None
         self.tokens: dict[str, str] = {role: played.get(role, role) for role in SPECIAL_TOKENS}
         self.special: dict[str, int] = {role: self._control_id(token) for role, token in self.tokens.items()}
         self._fast.encode_special_tokens = True  # a typed <|user|> is text like any other

@@ -25,7 +25,11 @@ def held(tokenizer, processor, tmp_path: Path) -> tuple[Path, Path]:
         if number:
             talk.turns.append(Turn("形は？", [], replace(settings, temperature=0.0)))
         turn = talk.turns[number]
-        (said,) = model.generate([talk.sample(number)], **vars(turn.settings))
+        engine = model.engine(rows=1)
+        engine.admit(talk.request(number), "turn")
+        while engine.busy:
+            said = next((event.generation for event in engine.step() if event.generation), None)
+        assert said is not None
         turn.answer, turn.finish_reason, turn.num_tokens = said.text, said.finish_reason, said.num_tokens
     path.write_text(talk.to_jsonl(), encoding="utf-8")
     return folder, path
