@@ -61,7 +61,7 @@ class Server:
         self.log.touch()
         given = {"JVLM_MODELS": str(model), "JVLM_BROWSER_ENGINE": engine, "JVLM_BROWSER_LOG": str(self.log)}
         given |= {f"JVLM_{name}": str(place) for name, place in places.items()}
-        page = str(HERE / "app_under_test.py")
+        page = str(HERE / "watched_app.py")
         command = [sys.executable, "-m", "streamlit", "run", page, *streamlit_flags(), "--server.port", str(port)]
         self.output = open(folder / "output", "wb")
         self.process = subprocess.Popen(

@@ -55,8 +55,8 @@ def _answer(page: Any, number: int = 0) -> Any:
     return page.get_by_test_id("stChatMessage").nth(2 * number + 1)
 
 
-def _wait_for_end(page: Any) -> None:
-    page.get_by_text("トークン").first.wait_for()
+def _wait_for_end(page: Any, number: int = 0) -> None:
+    _answer(page, number).get_by_text("最初の語まで").wait_for()
 
 
 def test_several_images_and_turns(echo, open_page, shoot) -> None:
@@ -199,7 +199,7 @@ def test_nothing_that_is_said_or_uploaded_leaves_the_page_or_runs(echo, open_pag
     hostile = [_FORMS[n % len(_FORMS)].format(u=_HOST, n=n) for n in range(190)]
     for begin in range(0, len(hostile), 19):
         _ask(page, "\n".join(hostile[begin : begin + 19]))
-        _answer(page, begin // 19).get_by_text(f"/{begin + 2}").first.wait_for()
+        _wait_for_end(page, begin // 19)
     for n, name in enumerate(("<img src=x onerror=window.pwn=1>.png", f"![x]({_HOST.replace('/', '_')}).png", "a.png")):
         for data in (b"", b"<svg xmlns='http://www.w3.org/2000/svg' onload='window.pwn=1'/>", b"\x89PNG\r\n\x1a\n" + b"\0" * n)[:4]:
             page.get_by_test_id("stChatInput").locator("input[type=file]").set_input_files(
