@@ -4,6 +4,7 @@ import base64
 from typing import Any
 
 import streamlit as st
+from jvlm_apps.shared import place, service, t, told
 
 from jvlm.datasets.reviews import add_review
 from jvlm.errors import DataError
@@ -12,7 +13,6 @@ from jvlm.images.load import SUFFIXES
 from jvlm.infer.conversation import png
 from jvlm.infer.types import Request
 from jvlm.sample import CAPTION_PROMPT, ImageRef, Message, Sample
-from jvlm_apps.shared import place, service, t, told
 
 MAX_ITEMS = 200
 MAX_PROMPT_CHARACTERS = 500

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from jvlm_apps.evidence import show_evidence
+from jvlm_apps.shared import MAX_IMAGES, place, service, t, told, usable, window_choice
 
 from jvlm.datasets.reviews import add_review
 from jvlm.images.load import SUFFIXES
 from jvlm.infer.conversation import Conversation, Settings, Turn, png
-from jvlm_apps.evidence import show_evidence
-from jvlm_apps.shared import MAX_IMAGES, place, service, t, told, usable, window_choice
 
 MAX_QUESTION_CHARACTERS = 2000
 MAX_NEW_TOKENS = 512
+POLL_SECONDS = 0.05
 
 
 def main() -> None:
@@ -114,11 +115,12 @@ def _answer(talk: Conversation, number: int, turn: Turn, engine: Any, text: Any)
         answer = engine.submit(talk.request(number))
         while (ahead := answer.position) > 0:
             text.caption(f"{t('waiting')} {ahead}")
-            time.sleep(0.1)
-        for piece in answer:
-            turn.first_seconds = turn.first_seconds or time.monotonic() - begin
-            turn.answer += piece
-            text.text(turn.answer)
+            time.sleep(POLL_SECONDS)
+        while not answer.done:
+            time.sleep(POLL_SECONDS)
+            _take(turn, answer.take(), begin)
+            text.text(turn.answer)  # drawn even without news: only in drawing does a page notice that it was stopped
+        _take(turn, answer.take(), begin)
         found = answer.result(timeout=60)
         turn.answer, turn.finish_reason, turn.num_tokens = found.text, found.finish_reason, found.num_tokens
     finally:
@@ -127,12 +129,20 @@ def _answer(talk: Conversation, number: int, turn: Turn, engine: Any, text: Any)
             answer.cancel()
 
 
+def _take(turn: Turn, piece: str, begin: float) -> None:
+    if piece:
+        turn.first_seconds = turn.first_seconds or time.monotonic() - begin
+        turn.answer += piece
+
+
 def _show_answer(turn: Turn, text: Any, about: Any) -> None:
     if not turn.finish_reason:
         return
     text.text(turn.answer or t("empty"))
     told_end = {"length": t("cut"), "stopped": t("stopped")}.get(turn.finish_reason, "")
-    told_time = f"{turn.num_tokens} {t('tokens')} · {turn.seconds:.1f} {t('seconds')} · {t('first')} {turn.first_seconds:.1f}"
+    told_time = (
+        f"{turn.num_tokens} {t('tokens')} · {turn.seconds:.1f} {t('seconds')} · {t('first')} {turn.first_seconds:.1f}"
+    )
     about.caption(f"{told_end} {told_time}".strip())
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import streamlit as st
-
 from jvlm_apps.shared import place, t, told
 
 

@@ -1,9 +1,10 @@
-"""Exam questions for practice: choose, look at what the model thinks with and without the picture, mark a whole paper."""
+"""Exam questions for practice: choose, see what the model thinks with and without the picture, mark a whole paper."""
 
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from jvlm_apps.shared import place, service, t, told
 
 from jvlm.errors import JvlmError
 from jvlm.eval.exam import is_correct
@@ -12,7 +13,6 @@ from jvlm.eval.parsing import parse_number
 from jvlm.eval.practice import load_calibration, load_papers, opinion, sheet_of
 from jvlm.infer.conversation import png
 from jvlm.infer.types import Request
-from jvlm_apps.shared import place, service, t, told
 
 MAX_NUMBER_TOKENS = 16
 
@@ -91,7 +91,7 @@ def _marked(item: ExamItem, before: list[str]) -> list[str]:
         t("your_answer"),
         item.labels,
         selection_mode=mode,
-        default=before if item.n_select > 1 else (before or [None])[0],
+        default=before if mode == "multi" else next(iter(before), None),
         format_func=lambda label: texts[label].replace("[", "\\[").replace(":", "\\:"),
         key=f"mark-{item.id}",
     )

@@ -7,7 +7,6 @@ JVLM_RESULTS, JVLM_REVIEWS, JVLM_TRACE, JVLM_EXAMPLES. The pages call infer, eva
 from pathlib import Path
 
 import streamlit as st
-
 from jvlm_apps.shared import side_bar, t
 
 HERE = Path(__file__).parent

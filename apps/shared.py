@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import streamlit as st
+from jvlm_apps.words import LANGUAGES, word
 
 import jvlm
 from jvlm.errors import JvlmError
@@ -19,7 +20,6 @@ from jvlm.images.load import load_image
 from jvlm.images.window import CT_WINDOWS
 from jvlm.infer.conversation import model_hash, png
 from jvlm.infer.service import Busy, Service
-from jvlm_apps.words import LANGUAGES, word
 
 MAX_IMAGES = 4
 _log = logging.getLogger("jvlm.app")
@@ -68,7 +68,9 @@ def side_bar() -> None:
     with st.sidebar:
         st.radio(t("language"), LANGUAGES, format_func=LANGUAGES.__getitem__, key="language", horizontal=True)
         if len(folders()) > 1:
-            st.selectbox(t("model"), folders(), format_func=lambda folder: "/".join(Path(folder).parts[-2:]), key="model")
+            st.selectbox(
+                t("model"), folders(), format_func=lambda folder: "/".join(Path(folder).parts[-2:]), key="model"
+            )
         st.caption(t("disclaimer"))
 
 
@@ -93,7 +95,10 @@ def told() -> Iterator[None]:
 def window_choice() -> str | None:
     """The window in which DICOM files are to be shown; None for their own."""
     return st.selectbox(
-        t("window"), [None, *CT_WINDOWS], format_func=lambda name: t("window_own") if name is None else name, key="window"
+        t("window"),
+        [None, *CT_WINDOWS],
+        format_func=lambda name: t("window_own") if name is None else name,
+        key="window",
     )
 
 
@@ -112,4 +117,3 @@ def usable(data: bytes, window: str | None) -> bytes | None:
         st.error(t("bad_image"))
         st.text(error.what)
     return None
-

@@ -41,7 +41,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "No answer could be made. The server's log tells more. Number:",
     ),
     "refused": ("回答できませんでした。", "No answer could be made."),
-    "busy": ("混み合っています。しばらくしてからもう一度お試しください。", "Too many questions at the moment. Try again later."),
+    "busy": (
+        "混み合っています。しばらくしてからもう一度お試しください。",
+        "Too many questions at the moment. Try again later.",
+    ),
     "waiting": ("順番を待っています。前の人:", "Waiting. Before you:"),
     "empty": ("(空の回答)", "(empty answer)"),
     "cut": ("回答が長いため、途中で終わっています。", "The answer was cut at its longest."),

@@ -1,9 +1,9 @@
 """The audit trail of a run: who did what, when, with which code, packages, settings, data and result.
 
 `audit.jsonl` is only ever appended to. Each line carries the hash of the one before it and of itself, so that a line
-changed, removed or moved breaks the chain; what the lines say of files is compared with the files, so that lines cut off
-the end leave stages without a record. Who can rewrite the whole folder can forge it all: keep the last hash, which the
-run prints, somewhere else, and give it to `jvlm audit verify --head`.
+changed, removed or moved breaks the chain; what the lines say of files is compared with the files, so that lines cut
+off the end leave stages without a record. Who can rewrite the whole folder can forge it all: keep the last hash, which
+the run prints, somewhere else, and give it to `jvlm audit verify --head`.
 """
 
 import getpass
@@ -99,7 +99,9 @@ def verify(run: Path, kept_head: str | None = None) -> list[str]:
 def _once(run: Path, event: str, facts: dict[str, Any]) -> str:
     """Append an event, unless the last of its kind says the same of the same files."""
     same_kind = [
-        row for row in read_json_lines(run / FILE) if row.get("event") == event and row.get("stage") == facts.get("stage")
+        row
+        for row in read_json_lines(run / FILE)
+        if row.get("event") == event and row.get("stage") == facts.get("stage")
     ]
     if same_kind and same_kind[-1].get("files") == facts["files"]:
         return str(same_kind[-1]["hash"])

@@ -1,7 +1,7 @@
 """An engine that says what a test wants, and opens the pages on it."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,21 @@ class FakeAnswer:
     position = 0
 
     def __init__(self, service: "FakeService", request: Request, reply: str, finish: Any) -> None:
-        self.service, self.reply, self.finish, self.ended = service, reply, finish, False
+        self.service, self.reply, self.finish, self.ended, self.said = service, reply, finish, False, 0
         self.choice_probabilities = service.shares(request.sample)[: len(request.choices)]
 
-    def __iter__(self) -> Iterator[str]:
-        for character in self.reply:
+    @property
+    def done(self) -> bool:
+        self.ended = self.said == len(self.reply)
+        return self.ended
+
+    def take(self) -> str:
+        """One character more each time, while there are any."""
+        if not self.done:
             self.service.on_piece()
-            yield character
-        self.ended = True
+        piece = self.reply[self.said : self.said + 1]
+        self.said += len(piece)
+        return piece
 
     def result(self, timeout: float | None = None) -> Generation:
         return Generation(self.reply, self.finish, len(self.reply))
@@ -61,9 +68,8 @@ class FakeService:
 def open_app(monkeypatch: pytest.MonkeyPatch, service: FakeService | Exception, page: str = "", **places: Path) -> Any:
     """The app on a fake engine, on one of its pages; `places` as `jvlm app` would set them."""
     import streamlit
-    from streamlit.testing.v1 import AppTest
-
     from jvlm_apps import shared
+    from streamlit.testing.v1 import AppTest
 
     streamlit.cache_resource.clear()
     streamlit.cache_data.clear()

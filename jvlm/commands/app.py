@@ -65,7 +65,7 @@ def replay(
 ) -> None:
     """Ask a model once more what it was asked in the app, under the same settings; exit code 1 if it answers otherwise.
 
-    Each turn is asked after the answers that stand in the file. An answer that was stopped is compared as far as it goes.
+    Each turn is asked after the answers that stand in the file. One that was stopped is compared as far as it goes.
     """
     import jvlm
     from jvlm.infer.conversation import Conversation, model_hash

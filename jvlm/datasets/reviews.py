@@ -1,8 +1,8 @@
 """What people said of a model's answers: accepted, mended or rejected, by whom and when.
 
-A folder of reviews (`reviews.jsonl` and `images/`, named by their hashes) is a source of `jvlm data build`: accepted and
-mended answers become conversations to learn from (`--layout reviews`), mended ones also preferences over what the model
-had said (`--layout review-pairs`). Nothing is ever changed in it: a later review of the same answer replaces an earlier.
+A folder of reviews (`reviews.jsonl` and `images/`, named by their hashes) is a source of `jvlm data build`: accepted
+and mended answers become conversations to learn from (`--layout reviews`), mended ones also preferences over what the
+model had said (`--layout review-pairs`). Nothing is changed in it: a later review of an answer replaces an earlier.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Exam questions one at a time, for practice: what a model thinks of each choice, how sure it is, and a person's sheet."""
+"""Exam questions one at a time: what a model thinks of each choice, how sure it is, and a person's sheet."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ from jvlm.infer.types import Request
 from jvlm.sample import ImageRef, Message, Part, Sample
 
 Finish = Literal["", "stop", "length", "stopped"]
-_STYLE = "body{font-family:sans-serif;max-width:45em;margin:2em auto;line-height:1.6}img{max-width:20em}pre{white-space:pre-wrap}"
+_STYLE = "body{font-family:sans-serif;max-width:45em;margin:2em auto}img{max-width:20em}pre{white-space:pre-wrap}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ class Conversation:
         for turn in self.turns:
             pictures = "".join(f'<img src="{_data_uri(data)}" alt="">' for data in turn.images)
             texts = [f"<pre>{html.escape(text)}</pre>" for text in (turn.question, turn.answer)]
-            body.append(f"<section>{pictures}<h2>Q</h2>{texts[0]}<h2>A</h2>{texts[1]}<p>{_settings_line(turn)}</p></section>")
+            body.append(
+                f"<section>{pictures}<h2>Q</h2>{texts[0]}<h2>A</h2>{texts[1]}<p>{_settings_line(turn)}</p></section>"
+            )
         policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
         return (
             f'<!doctype html><html lang="ja"><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '

@@ -6,10 +6,11 @@ import pytest
 
 pytest.importorskip("streamlit.testing.v1", reason="the app extra is not installed")
 
+from fake_service import FakeService, open_app, png
+
 from jvlm.datasets import build_set
 from jvlm.datasets.reviews import read_reviews
 from jvlm.images.shards import open_shards
-from fake_service import FakeService, open_app, png
 
 
 def _zip(**members: bytes) -> bytes:
@@ -40,7 +41,9 @@ def test_images_and_archives_are_captioned_and_bad_ones_told(monkeypatch) -> Non
 def test_what_a_person_accepts_or_mends_becomes_a_data_set(monkeypatch, tmp_path: Path) -> None:
     reviews = tmp_path / "reviews"
     at = open_app(monkeypatch, FakeService("青い丸です。"), "caption", REVIEWS=reviews)
-    _propose(at, ("x.png", png(), "image/png"), ("y.png", png("blue"), "image/png"), ("z.png", png("green"), "image/png"))
+    _propose(
+        at, ("x.png", png(), "image/png"), ("y.png", png("blue"), "image/png"), ("z.png", png("green"), "image/png")
+    )
     at.session_state["editor"] = {
         "edited_rows": {0: {"accept": True}, 1: {"accept": True, "text": "青い四角です。"}},
         "added_rows": [],

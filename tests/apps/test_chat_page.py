@@ -8,9 +8,10 @@ from jvlm.errors import DataError
 
 pytest.importorskip("streamlit.testing.v1", reason="the app extra is not installed")
 
+from fake_service import FakeService, open_app, png, texts
+
 from jvlm.datasets.reviews import read_reviews
 from jvlm.infer.service import Busy
-from fake_service import FakeService, open_app, png, texts
 
 NASTY = "![x](http://example.invalid/leak.png) <script>alert(1)</script> **太字** $x$ :red[x]"
 
@@ -100,7 +101,9 @@ def test_what_a_model_says_is_never_read_as_markup(monkeypatch) -> None:
     assert not any("example.invalid" in text for text in shown)
 
 
-@pytest.mark.parametrize("error", [Busy("full"), DataError("the prompt is too long"), RuntimeError("/secret/path 0x7f")])
+@pytest.mark.parametrize(
+    "error", [Busy("full"), DataError("the prompt is too long"), RuntimeError("/secret/path 0x7f")]
+)
 def test_errors_are_told_without_internals_and_the_page_goes_on(monkeypatch, error: Exception) -> None:
     service = FakeService(error)
     at = open_app(monkeypatch, service)
@@ -160,7 +163,12 @@ def test_ratings_are_kept_only_where_the_visitor_says_so(monkeypatch, tmp_path: 
     by[0].set_value("佐藤")
     next(b for b in at.button if b.label == "保存").click().run()
     ((_, review),) = read_reviews(reviews)
-    assert (review.verdict, review.text, review.proposed, review.by) == ("mended", "赤い丸です。", "赤い四角です。", "佐藤")
+    assert (review.verdict, review.text, review.proposed, review.by) == (
+        "mended",
+        "赤い丸です。",
+        "赤い四角です。",
+        "佐藤",
+    )
 
 
 def test_evidence_is_shown_with_source_and_steps(monkeypatch, tmp_path: Path) -> None:

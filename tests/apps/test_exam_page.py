@@ -15,8 +15,9 @@ def _item(number: int, **changed: object) -> ExamItem:
     options = [Option(label, f"選択肢{label}") for label in "abcde"]
     fields = {
         "id": f"x-{number}", "exam": "toyworld-test", "section": "A", "number": number, "group_id": f"x-{number}",
-        "stem": f"第{number}問はどれか。", "shared_text": "", "options": options, "images": [], "answer_type": "mcq_single",
-        "n_select": 1, "accept": [["b"]], "excluded": "none", "points": 1, "required": False, "kinki": ["e"],
+        "stem": f"第{number}問はどれか。", "shared_text": "", "options": options, "images": [],
+        "answer_type": "mcq_single", "n_select": 1,
+        "accept": [["b"]], "excluded": "none", "points": 1, "required": False, "kinki": ["e"],
         "source": "made", "sha256": "0", "tags": [],
     }  # fmt: skip
     return ExamItem(**(fields | changed))  # type: ignore[arg-type]

@@ -63,10 +63,10 @@ class Server:
         given |= {f"JVLM_{name}": str(place) for name, place in places.items()}
         page = str(HERE / "watched_app.py")
         command = [sys.executable, "-m", "streamlit", "run", page, *streamlit_flags(), "--server.port", str(port)]
-        self.output = open(folder / "output", "wb")
-        self.process = subprocess.Popen(
-            command, env=os.environ | given, stdout=self.output, stderr=subprocess.STDOUT, cwd=folder
-        )
+        with open(folder / "output", "wb") as output:
+            self.process = subprocess.Popen(
+                command, env=os.environ | given, stdout=output, stderr=subprocess.STDOUT, cwd=folder
+            )
         self._wait_until_ready()
 
     @property
@@ -97,6 +97,8 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         page.set_default_timeout(30_000)
         page.goto(f"{server.address}/{path}")
         page.get_by_role("heading", level=1).wait_for()
+        if not path:  # the first to come waits for the model
+            page.get_by_test_id("stChatInputTextArea").wait_for(timeout=180_000)
         return page
 
     yield open_one

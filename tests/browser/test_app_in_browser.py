@@ -158,19 +158,21 @@ def test_dark_where_the_browser_is_dark(echo, open_page, shoot) -> None:
     shoot(dark, "dark")
 
 
+def _tab_to(page: Any, there: str) -> None:
+    for _ in range(120):
+        page.keyboard.press("Tab")
+        if page.evaluate(there):
+            return
+    raise AssertionError(f"the keyboard does not lead there: {there}")
+
+
 def test_with_the_keyboard_alone(echo, open_page) -> None:
     page = open_page(echo)
-    for _ in range(40):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.dataset.testid") == "stChatInputTextArea":
-            break
+    _tab_to(page, "document.activeElement.dataset.testid === 'stChatInputTextArea'")
     page.keyboard.type("キーボードだけです。")
     page.keyboard.press("Enter")
     _wait_for_end(page)
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if "作り直す" in page.evaluate("document.activeElement.innerText || ''"):
-            break
+    _tab_to(page, "(document.activeElement.innerText || '').includes('作り直す')")
     page.keyboard.press("Enter")
     _wait_for_end(page)
     assert page.get_by_test_id("stChatMessage").count() == 2
@@ -201,7 +203,11 @@ def test_nothing_that_is_said_or_uploaded_leaves_the_page_or_runs(echo, open_pag
         _ask(page, "\n".join(hostile[begin : begin + 19]))
         _wait_for_end(page, begin // 19)
     for n, name in enumerate(("<img src=x onerror=window.pwn=1>.png", f"![x]({_HOST.replace('/', '_')}).png", "a.png")):
-        for data in (b"", b"<svg xmlns='http://www.w3.org/2000/svg' onload='window.pwn=1'/>", b"\x89PNG\r\n\x1a\n" + b"\0" * n)[:4]:
+        for data in (
+            b"",
+            b"<svg xmlns='http://www.w3.org/2000/svg' onload='window.pwn=1'/>",
+            b"\x89PNG\r\n\x1a\n" + b"\0" * n,
+        )[:4]:
             page.get_by_test_id("stChatInput").locator("input[type=file]").set_input_files(
                 [{"name": name, "mimeType": "image/png", "buffer": data or b"x"}]
             )

@@ -10,15 +10,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jvlm.infer.types import Generation, Request
 from jvlm_apps import shared
+
+from jvlm.infer.types import Generation, Request
 
 PAGE = Path(shared.__file__).resolve().parent / "image_qa.py"
 STEP_SECONDS = 0.08
 
 
 class Echo:
-    """Says what it was asked, character by character."""
+    """Says what it was asked."""
 
     position = 0
 
@@ -30,8 +31,12 @@ class Echo:
         said.text = request.sample.messages[-1].text  # type: ignore[attr-defined]
         return said
 
-    def __iter__(self) -> Any:
-        return iter([self.text])  # type: ignore[attr-defined]
+    done = False
+
+    def take(self) -> str:
+        """All at once, and nothing more."""
+        said, self.done = ("" if self.done else self.text), True  # type: ignore[attr-defined]
+        return said
 
     def result(self, timeout: float | None = None) -> Generation:
         return Generation(self.text, "stop", len(self.text))  # type: ignore[attr-defined]

@@ -60,7 +60,9 @@ def _control(processor: Processor, ids: list[int]) -> list[int]:
 def test_no_disguise_becomes_a_control_token(processor: Processor, cases, tally) -> None:
     """In training, evaluation, jobs, app and server alike, for all of them encode through the processor."""
     benign = {
-        (role, n): _control(processor, processor.encode(_messages(role, ["あ"] * n), generation_prompt=role == "user").ids)
+        (role, n): _control(
+            processor, processor.encode(_messages(role, ["あ"] * n), generation_prompt=role == "user").ids
+        )
         for role, n in itertools.product(("user", "system", "assistant", "document"), (1, 2))
     }
     injected = 0

@@ -54,7 +54,25 @@ def test_mutated_model_files(folder: Path, tally) -> None:
     assert outcome.peak_mib < MEMORY_MIB
 
 
-NASTY = (None, True, -1, 0, 1, 7, 10**9, 10**30, 0.5, -1e300, "", "x", "../../etc/passwd", [], [10**9] * 3, {}, {"a": 1})
+NASTY = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    7,
+    10**9,
+    10**30,
+    0.5,
+    -1e300,
+    "",
+    "x",
+    "../../etc/passwd",
+    [],
+    [10**9] * 3,
+    {},
+    {"a": 1},
+)
 
 
 def _leaves(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -96,7 +114,10 @@ def test_nasty_values_in_the_settings(folder: Path, tally) -> None:
         return None
 
     outcome = hammer(attack, len(cases))
-    tally |= {"model_settings_attacked": len(cases), "model_settings_crashes": len(outcome.crashes) + len(outcome.hangs)}
+    tally |= {
+        "model_settings_attacked": len(cases),
+        "model_settings_crashes": len(outcome.crashes) + len(outcome.hangs),
+    }
     assert (outcome.crashes, outcome.hangs, outcome.slow, outcome.faults) == ([], [], [], [])
     assert outcome.peak_mib < MEMORY_MIB
 

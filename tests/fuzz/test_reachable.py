@@ -5,15 +5,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ALLOWED = {
-    ("jvlm/model/pickled.py", "torch.load"),  # `jvlm convert-weights`, weights_only, the one place that is asked for by name
+    (
+        "jvlm/model/pickled.py",
+        "torch.load",
+    ),  # `jvlm convert-weights`, weights_only, the one place that is asked for by name
     ("jvlm/config.py", "yaml.load"),  # with a loader made of yaml.SafeLoader
 }
 CALLS = {"eval", "exec", "compile", "__import__", "execfile"}
-ATTRIBUTES = {
-    ("pickle", "load"), ("pickle", "loads"), ("pickle", "Unpickler"), ("torch", "load"), ("joblib", "load"),
-    ("dill", "load"), ("marshal", "load"), ("marshal", "loads"), ("os", "system"), ("os", "popen"), ("yaml", "load"),
-    ("yaml", "unsafe_load"), ("yaml", "full_load"), ("subprocess", "getoutput"), ("shelve", "open"),
-}  # fmt: skip
+DOTTED = set(
+    ["pickle.load", "pickle.loads", "pickle.Unpickler", "torch.load", "joblib.load", "dill.load", "marshal.load", "marshal.loads", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "subprocess.getoutput", "shelve.open"]
+)
 TRUE_KEYWORDS = {"trust_remote_code", "allow_pickle", "shell"}
 
 
@@ -26,9 +27,8 @@ def _findings(path: Path) -> list[tuple[str, str]]:
         called = node.func
         if isinstance(called, ast.Name) and called.id in CALLS:
             found.append((name, called.id))
-        if isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
-            if (called.value.id, called.attr) in ATTRIBUTES:
-                found.append((name, f"{called.value.id}.{called.attr}"))
+        if isinstance(called, ast.Attribute) and ast.unparse(called) in DOTTED:
+            found.append((name, ast.unparse(called)))
         for keyword in node.keywords:
             off = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
             if keyword.arg in TRUE_KEYWORDS and not off:
@@ -41,11 +41,13 @@ def test_nothing_of_the_kind_is_called(tally) -> None:
     found = {finding for path in files for finding in _findings(path)}
     tally |= {"files_scanned": len(files), "dangerous_calls": len(found - ALLOWED)}
     assert found - ALLOWED == set()
-    assert ALLOWED <= found  # what is allowed is there: the scan sees
+    assert found >= ALLOWED  # what is allowed is there: the scan sees
 
 
 def test_the_scan_sees_what_it_looks_for(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("test_reachable.ROOT", tmp_path)
     bad = tmp_path / "bad.py"
-    bad.write_text("eval(x)\nimport pickle\npickle.loads(b)\nsubprocess.run(c, shell=True)\nload(p, trust_remote_code=a)\n")
+    bad.write_text(
+        "eval(x)\nimport pickle\npickle.loads(b)\nsubprocess.run(c, shell=True)\nload(p, trust_remote_code=a)\n"
+    )
     assert {what for _, what in _findings(bad)} == {"eval", "pickle.loads", "shell", "trust_remote_code"}

@@ -42,7 +42,9 @@ def test_a_file_gives_back_the_conversation(talk: Conversation, tmp_path: Path) 
     assert Conversation.read(path) == talk
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "{}", '{"model": "m", "model_hash": "h", "images": ["?"], "settings": {}}'])
+@pytest.mark.parametrize(
+    "line", ["{", "[]", "{}", '{"model": "m", "model_hash": "h", "images": ["?"], "settings": {}}']
+)
 def test_what_is_no_turn_is_told_by_its_line(talk: Conversation, tmp_path: Path, line: str) -> None:
     path = tmp_path / "talk.jsonl"
     path.write_text(talk.to_jsonl() + line + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A folder of reviews (`jvlm.datasets.reviews`): accepted and mended answers as conversations, or mended ones as pairs."""
+"""A folder of reviews (`jvlm.datasets.reviews`): accepted and mended answers as conversations, or mended as pairs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
