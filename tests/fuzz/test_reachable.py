@@ -12,9 +12,9 @@ ALLOWED = {
     ("jvlm/config.py", "yaml.load"),  # with a loader made of yaml.SafeLoader
 }
 CALLS = {"eval", "exec", "compile", "__import__", "execfile"}
-DOTTED = set(
-    ["pickle.load", "pickle.loads", "pickle.Unpickler", "torch.load", "joblib.load", "dill.load", "marshal.load", "marshal.loads", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "subprocess.getoutput", "shelve.open"]
-)
+LOADERS = {"pickle", "torch", "joblib", "dill", "marshal", "yaml", "shelve", "cPickle", "cloudpickle"}
+DOTTED = {f"{module}.{name}" for module in LOADERS for name in ("load", "loads", "unsafe_load", "full_load", "Unpickler")}
+DOTTED |= {"os.system", "os.popen", "subprocess.getoutput", "shelve.open"}
 TRUE_KEYWORDS = {"trust_remote_code", "allow_pickle", "shell"}
 
 
