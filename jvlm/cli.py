@@ -187,29 +187,31 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(help="ablation, attention, corpus, data, eval, pretrain, tokenizer or train-vl")
+        str, typer.Argument(help="ablation, attention, corpus, data, eval, generate, pretrain, tokenizer or train-vl")
     ],
     as_json: Json = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
     data_root: Annotated[
-        Path | None, typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data; attention and data do without.")
+        Path | None,
+        typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data; attention, data, generate do without."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Where ablation keeps its models, to go on from.")] = Path("runs/ablation"),
     litgpt_python: Annotated[
         Path | None, typer.Option(help="Python of an environment that has litgpt, a rival of pretrain.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="The model that eval asks; random weights of real-small's shape.")
+        Path | None,
+        typer.Option(help="The model that eval or generate asks; random weights of real-small's or the demo's shape."),
     ] = None,
     lm_eval_python: Annotated[
         Path | None, typer.Option(help="Python of an environment that has lm_eval, the rival of eval; this one.")
     ] = None,
 ) -> None:
     """Run a benchmark: what is compared is measured side by side in one run."""
-    known = ("ablation", "attention", "corpus", "data", "eval", "pretrain", "tokenizer", "train-vl")
+    known = ("ablation", "attention", "corpus", "data", "eval", "generate", "pretrain", "tokenizer", "train-vl")
     if name not in known:
         raise UsageError(f"no benchmark '{name}'", fix=f"known: {', '.join(known)}")
-    if name not in ("attention", "data") and data_root is None:
+    if name not in ("attention", "data", "generate") and data_root is None:
         raise UsageError("no folder of real data", fix="give --data-root or set JVLM_DATA_ROOT")
     if name == "corpus":  # before torch is there: its memory is not the corpus build's
         from jvlm.bench import corpus
@@ -225,6 +227,10 @@ def bench(
         from jvlm.bench import data
 
         result = data.run(data_root, threads, data.Plan())
+    elif name == "generate":
+        from jvlm.bench import generate
+
+        result = generate.run(model, threads, _say_aside, generate.Plan())
     elif name == "train-vl":
         from jvlm.bench import train_vl
 

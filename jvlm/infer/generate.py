@@ -18,6 +18,7 @@ from jvlm.infer.api import Asked
 from jvlm.infer.engine import Engine
 from jvlm.infer.types import Generation, Likelihood, Request
 from jvlm.model.directory import load_directory
+from jvlm.model.int8 import Weights, to_int8
 from jvlm.model.jvlm import JvlmModel, hidden_states
 from jvlm.model.loss import token_log_probabilities
 from jvlm.model.packed import Example, pack
@@ -39,8 +40,11 @@ class _Choice(NamedTuple):
 class VisionLanguageModel(Asked):
     """A loaded vision-language model (satisfies `jvlm.infer.types.Model`); `Asked` has what programs mostly call."""
 
-    def __init__(self, model: JvlmModel, processor: Processor, batch_size: int = 64) -> None:
-        self.model, self.processor, self.batch_size = model.eval(), processor, batch_size
+    def __init__(
+        self, model: JvlmModel, processor: Processor, batch_size: int = 64, *, weights: Weights = "full"
+    ) -> None:
+        """`weights` says what the model's are; `load_model` makes them so."""
+        self.model, self.processor, self.batch_size, self.weights = model.eval(), processor, batch_size, weights
 
     def check(self, sample: Sample, answers: Sequence[str]) -> None:
         """Raises DataError when prompt and longest answer do not fit the window, or an image cannot be read."""
@@ -98,7 +102,12 @@ class VisionLanguageModel(Asked):
     @property
     def settings(self) -> dict[str, str | bool | int]:
         """How a turn is written and in which precision it is read."""
-        return {"template": "chat", "begin": True, "precision": str(self.model.language.dtype).removeprefix("torch.")}
+        precision = str(self.model.language.dtype).removeprefix("torch.")
+        return {
+            "template": "chat",
+            "begin": True,
+            "precision": precision if self.weights == "full" else f"{precision}, {self.weights} weights",
+        }
 
     def choice_log_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[float]]:
         """For each sample and each of its choices: sum of log p over the choice's text and the end mark."""
@@ -167,9 +176,14 @@ class VisionLanguageModel(Asked):
         return self.model.image_features(torch.from_numpy(np.concatenate(pixels))) if pixels else None
 
 
-def load_model(folder: str | Path, batch_size: int = 64) -> VisionLanguageModel:
-    """Load a vision-language model directory. Raises DataError when it is none or is damaged."""
+def load_model(folder: str | Path, batch_size: int = 64, *, weights: Weights = "full") -> VisionLanguageModel:
+    """Load a vision-language model directory; `int8`: its linear layers then take a quarter of the memory.
+
+    Raises DataError when it is none or is damaged, UsageError when int8 weights cannot be had.
+    """
     loaded = load_directory(Path(folder))
     if loaded.kind != "jvlm":
         raise DataError(f"holds a '{loaded.kind}' model, not a vision-language model", where=folder)
-    return VisionLanguageModel(loaded.model, loaded.processor, batch_size)
+    if weights == "int8":
+        to_int8(loaded.model)
+    return VisionLanguageModel(loaded.model, loaded.processor, batch_size, weights=weights)
