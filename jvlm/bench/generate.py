@@ -46,8 +46,8 @@ RIVAL = "transformers' LlamaForCausalLM.generate, fed with the embeddings of the
 class Plan:
     """How long the benchmark is."""
 
-    images: int = 512
-    rows: Sequence[int] = (32, 64, 128)
+    images: int = 1024
+    rows: Sequence[int] = (32, 64, 128, 256)
     batches: Sequence[int] = (16, 32, 64, 128, 256)
     rounds: int = 5
     most: int = 96

@@ -64,7 +64,7 @@ def _draw(logits: Tensor, choosers: Sequence[Chooser], is_nucleus: bool) -> list
     p = (logits.double() / temperatures).softmax(-1)
     order = None
     if is_nucleus:
-        p, order = p.sort(-1, descending=True, stable=True)
+        p, order = p.sort(dim=-1, descending=True, stable=True)
         share = torch.tensor([[c.top_p] for c in choosers], **double)
         p = p.masked_fill(p.cumsum(-1) - p >= share, 0)  # the likeliest always stays
     below = p.cumsum(-1)

@@ -28,7 +28,7 @@ def test_both_sides_write_the_same_captions(tokenizer, processor, cache, capped)
     other = VisionLanguageModel(make_model(tokenizer), processor)
     other.model.language.set_attn_implementation("sdpa")
     assert theirs(other, job(cache, capped=capped), samples, caps) == mine
-    assert len({answer.text for answer in mine}) > 3
+    assert len({answer.text for answer in mine}) > 2
 
 
 class Player:
