@@ -75,14 +75,14 @@ class JvlmForImageTextToText(PreTrainedModel, GenerationMixin):
 
     config_class = JvlmConfig
     main_input_name = "input_ids"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012 - as the class above has it
 
     def __init__(self, config: JvlmConfig, model: JvlmModel) -> None:
         super().__init__(config)
         self.model = model
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # what concerns their hub means nothing here
         cls, folder: str | Path, *_: Any, config: JvlmConfig | None = None, dtype: Any = "auto", **others: Any
     ) -> "JvlmForImageTextToText":
         """Load a model directory onto the CPU; `dtype` other than float32 rounds the weights.
@@ -138,13 +138,13 @@ class JvlmProcessor(ProcessorMixin):
         self.chat_template = None  # the prompt is no string: see `jvlm.model.processor`
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **_: Any) -> "JvlmProcessor":
+    def from_pretrained(cls, folder: str | Path, **_: Any) -> "JvlmProcessor":  # type: ignore[override]
         """Read a model directory. Raises DataError when it is none."""
         config = read_json(Path(folder) / "config.json")
         processor = vision_language_processor(config, Tokenizer.load(Path(folder)))
         return cls(processor, AutoTokenizer.from_pretrained(folder), config["language"]["max_position_embeddings"])
 
-    def apply_chat_template(
+    def apply_chat_template(  # type: ignore[override]  # there is no template to give
         self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False, **options: Any
     ) -> BatchFeature:
         """Ids and pixels of a conversation, as tensors.

@@ -12,8 +12,9 @@ ALLOWED = {
     ("jvlm/config.py", "yaml.load"),  # with a loader made of yaml.SafeLoader
 }
 CALLS = {"eval", "exec", "compile", "__import__", "execfile"}
-LOADERS = {"pickle", "torch", "joblib", "dill", "marshal", "yaml", "shelve", "cPickle", "cloudpickle"}
-DOTTED = {f"{module}.{name}" for module in LOADERS for name in ("load", "loads", "unsafe_load", "full_load", "Unpickler")}
+LOADERS = {"pickle", "torch", "joblib", "dill", "marshal", "yaml", "cPickle", "cloudpickle"}
+NAMES = ("load", "loads", "unsafe_load", "full_load", "Unpickler")
+DOTTED = {f"{module}.{name}" for module in LOADERS for name in NAMES}
 DOTTED |= {"os.system", "os.popen", "subprocess.getoutput", "shelve.open"}
 TRUE_KEYWORDS = {"trust_remote_code", "allow_pickle", "shell"}
 

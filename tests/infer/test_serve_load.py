@@ -110,6 +110,18 @@ def test_overload_is_answered_with_when_to_come_again(slow):
     until(lambda: service.counters.cancelled == 2)
 
 
+def test_a_stream_comes_while_the_answer_is_written(slow):
+    url, service, model = slow
+    stream = client(url).chat.completions.create(model=MODEL, messages=[user("abcdef")], stream=True)
+    text = ""
+    for chunk in stream:
+        text += chunk.choices[0].delta.content or ""
+        if len(text) < 6:
+            assert service.running == 1
+            model.pace.release()  # the next character is written once this one is here
+    assert text == "abcdef"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_frees_its_row_within_one_token(slow, stream):
     url, service, model = slow

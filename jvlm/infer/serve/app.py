@@ -47,8 +47,8 @@ def make_app(
     # no pages of documentation: they would have the browser load scripts from elsewhere
     app = FastAPI(title="jvlm", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, key=key, hosts=hosts)
-    app.add_exception_handler(ApiError, lambda _, error: error.response())  # type: ignore[attr-defined]
-    app.add_exception_handler(JvlmError, lambda _, error: api_error(error).response())  # type: ignore[arg-type]
+    app.add_exception_handler(ApiError, lambda _, error: error.response())
+    app.add_exception_handler(JvlmError, lambda _, error: api_error(error).response())
     app.add_exception_handler(HTTPException, _plain)
     app.add_exception_handler(ClientDisconnect, lambda *_: Response(status_code=400))
     app.add_exception_handler(Exception, lambda *_: ApiError(500, "the server failed").response())
@@ -93,7 +93,10 @@ class ChatEndpoint:
     async def __call__(self, request: Request) -> Response:
         body = await self._read(request)
         ready, loop = asyncio.Event(), asyncio.get_running_loop()
-        tell = lambda: loop.call_soon_threadsafe(ready.set)  # noqa: E731
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(ready.set)
+
         chat, answer = await to_thread.run_sync(self._submit, body, tell, limiter=self._decoders)
         leaving = asyncio.create_task(_cancel_when_gone(request, answer))
         reply = Reply(self._model, usage=chat.stream_options.include_usage)
@@ -125,7 +128,7 @@ class ChatEndpoint:
         finally:
             self._arriving -= 1
 
-    def _submit(self, body: bytes, tell: Callable[[], object]) -> tuple[Chat, Answer]:
+    def _submit(self, body: bytes, tell: Callable[[], None]) -> tuple[Chat, Answer]:
         chat = read_chat(body)
         _check_model(chat.model, self._model)
         return chat, self._service.submit(to_request(chat, self._limits), tell)
