@@ -104,8 +104,7 @@ class _Bench:
             "images_per_s": per_s,
             "images_per_s_of_rounds": rates,
             "tokens_per_s": {
-                who: statistics.median(span["tokens"] / span["seconds"] for span in told)
-                for who, told in spans.items()
+                who: statistics.median(span["tokens"] / span["seconds"] for span in told) for who, told in spans.items()
             },
             "peak_mib": peaks,
             "memory_of_rival": peaks[OURS] / peaks["rival"],

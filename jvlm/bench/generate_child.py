@@ -74,7 +74,8 @@ def ours(model: VisionLanguageModel, job: Job, samples: list[Sample], caps: list
 @torch.inference_mode()
 def theirs(model: VisionLanguageModel, job: Job, samples: list[Sample], caps: list[int]) -> list[Generation]:
     """By transformers' `generate`, in batches of `job.rows`."""
-    processor, language, out = model.processor, model.model.language, list[Generation]()
+    processor, out = model.processor, list[Generation]()
+    language: Any = model.model.language
     settings = GenerationConfig(
         max_new_tokens=max(caps),
         do_sample=False,
@@ -105,7 +106,7 @@ class _Caps(StoppingCriteria):
     def __init__(self, caps: Sequence[int]) -> None:
         self.caps = torch.tensor(caps)
 
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         return input_ids.shape[1] >= self.caps
 
 

@@ -142,8 +142,9 @@ class Decoder:
 
     def _zeros(self, rows: int, columns: int) -> Tensor:
         # zeros, not empty: what a mask hides still goes into products, and 0 × nan is no 0
-        heads, width = self.language.config.num_key_value_heads, self._layers[0].self_attn.head_dim
-        shape = (len(self._layers), 2, rows, heads, columns, width)
+        config: Any = self.language.config
+        heads, width = config.num_key_value_heads, self._layers[0].self_attn.head_dim
+        shape: Sequence[int] = (len(self._layers), 2, rows, heads, columns, width)
         return torch.zeros(shape, dtype=self.language.dtype, device=self.language.device)
 
 

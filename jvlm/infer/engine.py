@@ -102,6 +102,7 @@ class Engine:
         pieces = Pieces(self.processor.tokenizer, request.stop) if self._gives_pieces or request.stop else None
         self._waiting.append(_Answer(key, prompt.ids, pixels, most, chooser, pieces))
 
+    @torch.inference_mode()
     def cancel(self, key: Hashable) -> None:
         """Forget a request; its row is free at the next step. Unknown keys are ignored."""
         self._waiting = deque(answer for answer in self._waiting if answer.key != key)

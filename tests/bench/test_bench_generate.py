@@ -1,6 +1,7 @@
 """The benchmark of generation: both sides write the same captions, and the figures are of what was told."""
 
 import json
+from typing import ClassVar
 
 import pytest
 from tiny import make_model
@@ -34,7 +35,7 @@ def test_both_sides_write_the_same_captions(tokenizer, processor, cache, capped)
 class Player:
     """A contestant that tells what it is told to."""
 
-    speed = {"ours": 300.0, "int8": 150.0, "dynamic": 60.0, "static": 50.0}
+    speed: ClassVar = {"ours": 300.0, "int8": 150.0, "dynamic": 60.0, "static": 50.0}
 
     def __init__(self, python, module, started):
         self.job, self.log = started, generate.Path(started.folder) / "log.txt"

@@ -38,7 +38,9 @@ def test_a_directory_is_loaded_with_int8_weights(tokenizer, processor, tmp_path)
     model = make_model(tokenizer)
     save_model(tmp_path / "model", model, processor)
     full, small = jvlm.load(tmp_path / "model"), jvlm.load(tmp_path / "model", weights="int8")
-    linear = sum(m.weight.numel() for n, m in model.named_modules() if type(m) is torch.nn.Linear and "lm_head" not in n)
+    linear = sum(
+        m.weight.numel() for n, m in model.named_modules() if type(m) is torch.nn.Linear and "lm_head" not in n
+    )
     saved = weight_bytes(full.model) - weight_bytes(small.model)
     assert weight_bytes(full.model) == 4 * sum(tensor.numel() for tensor in weights(model).values())
     assert 2.7 * linear < saved < 3 * linear
