@@ -90,7 +90,7 @@ def _file_names(index: Path) -> list[str]:
     """The files that an index names, all beside it. Raises DataError."""
     record = read_json(index)
     table = record.get("weight_map") if isinstance(record, dict) else None
-    names = set(table.values()) if isinstance(table, dict) else {None}
-    if not all(isinstance(name, str) and Path(name).name == name for name in names):
+    names = list(table.values()) if isinstance(table, dict) else []
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise DataError("not an index of weight files beside it", where=index)
-    return sorted(names)
+    return sorted(set(names))
