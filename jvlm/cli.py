@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from jvlm.commands import data as data_commands
+from jvlm.commands.caption import caption
 from jvlm.commands.eval import evaluate
 from jvlm.commands.output import Json, Overrides
 from jvlm.commands.output import print_record as _print
@@ -16,11 +17,12 @@ from jvlm.commands.output import quiet as _quiet
 from jvlm.commands.output import say as _say
 from jvlm.commands.output import say_aside as _say_aside
 from jvlm.commands.output import table as _table
-from jvlm.errors import EXIT_FAILURE, EXIT_ITEM_ERRORS, JvlmError, UsageError
+from jvlm.errors import EXIT_FAILURE, JvlmError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
+app.command()(caption)
 app.command(name="eval")(evaluate)
 app.add_typer(data_commands.app, name="data")
 app.add_typer(text_app, name="text")
@@ -73,31 +75,6 @@ def ask(
     import jvlm
 
     print(jvlm.load(model).chat([image], question, max_new_tokens=max_new_tokens))
-
-
-@app.command()
-def caption(
-    model: Annotated[Path, typer.Argument(help="A model directory.")],
-    folder: Annotated[Path, typer.Argument(help="A folder of images.")],
-    out: Annotated[Path, typer.Option(help="The JSONL file to write or to continue.")],
-    prompt: Annotated[str | None, typer.Option(help="What each image is asked.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest caption, in tokens.")] = 96,
-    as_json: Json = False,
-) -> None:
-    """Caption a folder of images into JSONL; bad images become rows with an error."""
-    import dataclasses
-
-    import jvlm
-    from jvlm.infer.caption import caption_folder
-    from jvlm.sample import CAPTION_PROMPT
-
-    say = _quiet if as_json else _say
-    report = caption_folder(
-        jvlm.load(model), folder, out, prompt=prompt or CAPTION_PROMPT, max_new_tokens=max_new_tokens, say=say
-    )
-    _print(dataclasses.asdict(report), as_json)
-    if report.errors:
-        raise typer.Exit(EXIT_ITEM_ERRORS)
 
 
 @app.command()
@@ -185,7 +162,8 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(help="ablation, attention, corpus, data, eval, pretrain, tokenizer or train-vl")
+        str,
+        typer.Argument(help="ablation, attention, caption-chaos, corpus, data, eval, pretrain, tokenizer or train-vl"),
     ],
     as_json: Json = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
@@ -197,17 +175,18 @@ def bench(
         Path | None, typer.Option(help="Python of an environment that has litgpt, a rival of pretrain.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="The model that eval asks; random weights of real-small's shape.")
+        Path | None, typer.Option(help="The model that eval or caption-chaos asks; random weights.")
     ] = None,
+    count: Annotated[int, typer.Option(min=100, help="Images of caption-chaos.")] = 10_000,
     lm_eval_python: Annotated[
         Path | None, typer.Option(help="Python of an environment that has lm_eval, the rival of eval; this one.")
     ] = None,
 ) -> None:
     """Run a benchmark: what is compared is measured side by side in one run."""
-    known = ("ablation", "attention", "corpus", "data", "eval", "pretrain", "tokenizer", "train-vl")
+    known = ("ablation", "attention", "caption-chaos", "corpus", "data", "eval", "pretrain", "tokenizer", "train-vl")
     if name not in known:
         raise UsageError(f"no benchmark '{name}'", fix=f"known: {', '.join(known)}")
-    if name not in ("attention", "data") and data_root is None:
+    if name not in ("attention", "caption-chaos", "data") and data_root is None:
         raise UsageError("no folder of real data", fix="give --data-root or set JVLM_DATA_ROOT")
     if name == "corpus":  # before torch is there: its memory is not the corpus build's
         from jvlm.bench import corpus
@@ -223,6 +202,10 @@ def bench(
         from jvlm.bench import data
 
         result = data.run(data_root, threads, data.Plan())
+    elif name == "caption-chaos":
+        from jvlm.bench import caption_chaos
+
+        result = caption_chaos.run(count, model, _say_aside)
     elif name == "train-vl":
         from jvlm.bench import train_vl
 
