@@ -30,11 +30,11 @@ KILLS, LEASE_KILLS, RAY_KILLS = 30, 5, 5
 LEASE_WORKERS, RAY_WORKERS = 3, 2
 MAX_NEW_TOKENS = 16  # random weights never end a caption by themselves
 ONE_BAD_IN = 100
-_CAPTION = (sys.executable, "-m", "jvlm.cli", "caption")
+_CAPTION = (sys.executable, "-c", "from jvlm.cli import main; main()", "caption")
 _SAY = Callable[[str], None]
 
 
-def run(count: int, model: Path | None, say: _SAY, ray: bool = True) -> dict[str, Any]:
+def run(count: int, model: Path | None, say: _SAY) -> dict[str, Any]:
     """Rows, kills, missing, duplicate and torn of each way, and whether its bytes are those of the undisturbed job.
 
     Those of the killed process stand at the top. With fewer than 10,000 images there are fewer kills.
@@ -49,10 +49,10 @@ def run(count: int, model: Path | None, say: _SAY, ray: bool = True) -> dict[str
         chaos.alone()
         seconds = time.perf_counter() - began
         say(f"undisturbed: {seconds:.0f} s")
-        found = {"killed": chaos.killed(seconds, kills), "leases": chaos.shared(seconds, few)}
-        if ray:
-            found["ray"] = chaos.on_ray(seconds, few)
-        result = chaos.compared(found, planted)
+        chaos.killed(seconds, kills)
+        chaos.shared(seconds, few)
+        chaos.on_ray(seconds, few)
+        result = chaos.compared()
         failed = [row["id"] for row in _rows(work / "undisturbed")[0] if row["error_code"] is not None]
     return {
         "images": count,
@@ -76,7 +76,7 @@ class _Chaos:
     def alone(self) -> None:
         self._wait(self._start("undisturbed"))
 
-    def killed(self, seconds: float, kills: int) -> str:
+    def killed(self, seconds: float, kills: int) -> None:
         """The process and all it started, at a random moment, from its start-up on, and started again."""
         began, done = time.perf_counter(), 0
         share = 1.4 * seconds / (kills + 1)  # 0.7 of it on average: the last kill comes before the end
@@ -89,9 +89,9 @@ class _Chaos:
             process.wait()
             done += 1
         self._wait(self._start("killed"))
-        return self._note("killed", done, began)
+        self._note("killed", done, began)
 
-    def shared(self, seconds: float, kills: int) -> str:
+    def shared(self, seconds: float, kills: int) -> None:
         """Three processes at the same folder; one of them is killed, and another comes in its place."""
         began, done = time.perf_counter(), 0
         running = [self._start("leases") for _ in range(LEASE_WORKERS)]
@@ -103,9 +103,9 @@ class _Chaos:
             running.append(self._start("leases"))
         for process in running:
             self._wait(process)
-        return self._note("leases", done, began)
+        self._note("leases", done, began)
 
-    def on_ray(self, seconds: float, kills: int) -> str:
+    def on_ray(self, seconds: float, kills: int) -> None:
         """Two workers of Ray; one that has committed a unit is killed, and Ray starts it again."""
         began, done, dead = time.perf_counter(), 0, set[int]()
         process = self._start("ray", "--ray", str(RAY_WORKERS))
@@ -117,17 +117,16 @@ class _Chaos:
                 dead.add(pid)
                 done += _kill(pid)
         self._wait(process)
-        return self._note("ray", done, began)
+        self._note("ray", done, began)
 
-    def compared(self, found: dict[str, str], planted: list[str]) -> dict[str, Any]:
+    def compared(self) -> dict[str, Any]:
         """Each way by its name, held against the undisturbed one and against the input."""
         expected = {item.id for item in list_items(str(self.work / "images"))}
         whole = sha256_file(self.work / "undisturbed" / "captions.jsonl")
         result: dict[str, Any] = {}
-        for name in found:
+        for name, (kills, seconds) in self._spent.items():
             rows, torn = _rows(self.work / name)
             ids = Counter(row["id"] for row in rows)
-            kills, seconds = self._spent[name]
             result[name] = {
                 "rows": len(rows),
                 "kills": kills,
@@ -156,10 +155,9 @@ class _Chaos:
             told = "".join(path.read_text(encoding="utf-8")[-600:] for path in self.work.glob("*.log"))
             raise JvlmError(f"the job ended with exit code {code}, expected was {EXIT_ITEM_ERRORS}: {told}")
 
-    def _note(self, name: str, kills: int, began: float) -> str:
+    def _note(self, name: str, kills: int, began: float) -> None:
         self._spent[name] = (kills, time.perf_counter() - began)
         self._say(f"{name}: {kills} kills, {self._spent[name][1]:.0f} s")
-        return name
 
 
 def _make_images(folder: Path, count: int) -> list[str]:

@@ -1,10 +1,11 @@
 """One process's part of a job: lease a unit, caption it, commit it."""
 
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+from jvlm.infer.caption.inputs import Item
 from jvlm.infer.caption.leases import Leases
 from jvlm.infer.caption.ledger import Ledger, Record, Row, Torn
 from jvlm.infer.caption.plan import Plan, load_plan
@@ -58,34 +59,28 @@ class Worker:
             return self.ledger.commit(unit, rows, time.perf_counter() - began, attempt)
 
     def _rows(self, unit: int) -> list[Row]:
-        with self._threads():
-            return caption_items(self.plan.items(unit), self.tools, self.plan.settings, unit)
+        return self._captioned(self.plan.items(unit), unit)
 
     def _again(self, unit: int) -> list[Row]:
         """The rows of a unit, those of items with a failure new."""
         per_item, rows = self.plan.settings.rows_per_item, self.ledger.rows(unit)
         failed = sorted({number // per_item for number, row in enumerate(rows) if row["status"] == "error"})
         items = self.plan.items(unit)
-        with self._threads():
-            found = caption_items([items[number] for number in failed], self.tools, self.plan.settings, unit)
+        found = self._captioned([items[number] for number in failed], unit)
         for place, number in enumerate(failed):
             rows[number * per_item : (number + 1) * per_item] = found[place * per_item : (place + 1) * per_item]
         return rows
 
-    @property
-    def tools(self) -> Tools:
+    def _captioned(self, items: list[Item], unit: int) -> list[Row]:
+        """With the plan's number of threads: sums depend on it."""
         if self._tools is None:
             self._tools = self._load()
-        return self._tools
-
-    @contextmanager
-    def _threads(self) -> Iterator[None]:
-        """The plan's number of threads: sums depend on it."""
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.plan.settings.threads)
+        torch = sys.modules.get("torch")  # there is a model that does without
+        before = torch.get_num_threads() if torch else 0
         try:
-            yield
+            if torch:
+                torch.set_num_threads(self.plan.settings.threads)
+            return caption_items(items, self._tools, self.plan.settings, unit)
         finally:
-            torch.set_num_threads(before)
+            if torch:
+                torch.set_num_threads(before)
