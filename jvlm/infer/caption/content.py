@@ -4,6 +4,7 @@ import json
 import re
 from functools import lru_cache
 from pathlib import PurePosixPath
+from threading import Lock
 from typing import Any, NamedTuple
 
 from jvlm.errors import DataError
@@ -13,14 +14,19 @@ from jvlm.infer.caption.places import join, open_file, read_file, read_range
 
 IMAGES = ("images", "image", "file_name")
 """Columns that name images or hold them, the first that is there counts; `images` is a list."""
+_ONE_AT_A_TIME = Lock()
 _NUMBERED = re.compile(r"(\d+)\.")
 
 
+Place = bytes | str | tuple[str, int, int]
+"""An image: its bytes, its address, or the address of a file it is a part of, with offset and size."""
+
+
 class Content(NamedTuple):
-    """`fields` are what a prompt can name. An image is its bytes, or the address they are to be read from."""
+    """`fields` are what a prompt can name."""
 
     fields: dict[str, Any]
-    images: list[bytes | str]
+    images: list[Place]
 
 
 def content(item: Item, images: str | None = None) -> Content:
@@ -45,8 +51,10 @@ def content(item: Item, images: str | None = None) -> Content:
     return _of_row(item, row, images or str(at[0]).rpartition("/")[0] or ".")
 
 
-def image_bytes(image: bytes | str) -> bytes:
+def image_bytes(image: Place) -> bytes:
     """Raises ImageTooLarge, DataError."""
+    if isinstance(image, tuple):
+        return read_range(*image)
     return image if isinstance(image, bytes) else read_file(image)
 
 
@@ -70,7 +78,7 @@ def _of_tar(item: Item, address: str, members: dict[str, list[int]]) -> Content:
     if not pictures:
         raise DataError("no image in the sample")
     fields = _named(item.id, item.id.rpartition(":")[2]) | fields | {"id": item.id}
-    return Content(fields, [read_range(address, *members[field]) for field in pictures])
+    return Content(fields, [(address, *members[field]) for field in pictures])
 
 
 def _of_row(item: Item, row: dict[str, Any], root: str) -> Content:
@@ -79,7 +87,7 @@ def _of_row(item: Item, row: dict[str, Any], root: str) -> Content:
     values = value if isinstance(value, list) else [value]
     if not values:
         raise DataError(f"no image in the row: one of the columns {', '.join(IMAGES)} must have it")
-    images: list[bytes | str] = []
+    images: list[Place] = []
     name = item.id
     for value in values:
         if isinstance(value, dict):  # as `datasets` stores images
@@ -109,13 +117,18 @@ def _parsed(data: bytes) -> dict[str, Any]:
 
 
 def _parquet_row(address: str, group: int, row: int) -> dict[str, Any]:
-    found: list[dict[str, Any]] = _group(address, group).slice(row, 1).to_pylist()
+    with _ONE_AT_A_TIME:
+        table = _group(address, group)
+    try:
+        found: list[dict[str, Any]] = table.slice(row, 1).to_pylist()
+    except ValueError as error:  # text that is no UTF-8
+        raise DataError(f"the row cannot be read: {error}") from None
     if not found:
         raise DataError("the file is shorter than when the job was planned", where=address)
     return found[0]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # neighbouring rows may lie in two
 def _group(address: str, group: int) -> Any:
     """The table of a row group, whose rows are read one after the other."""
     arrow = pyarrow(address)

@@ -134,8 +134,8 @@ def _from_my_place(todo: dict[int, int]) -> list[int]:
 
 def _finish(out: Path, plan: Plan, leases: Leases, formats: tuple[str, ...]) -> None:
     """Merge, unless that was done with the same units and outputs. Raises Torn."""
-    ledger = Ledger(out)  # as it is on the disk
     with leases.hold(MERGING, wait=True):
+        ledger = Ledger(out)  # as it is on the disk
         missing = [unit for unit in range(plan.units) if unit not in ledger.records]
         if missing:
             raise Torn("the unit is not done", where=out / "units" / f"{missing[0]:06d}.jsonl")

@@ -9,6 +9,7 @@ it again; what was committed stays.
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from jvlm.errors import JvlmError, UsageError
 from jvlm.infer.caption.leases import Leases
 from jvlm.infer.caption.worker import Load, Worker
 
+PATIENCE_SECONDS = 1.0
 SILENCE_SECONDS = 1800.0
 """Without a unit done for so long, the job ends with an error."""
 _ATTEMPTS = 10  # of a unit whose actor dies: one that kills every process must not go on for ever
@@ -32,7 +34,10 @@ class _Actor:
     def caption(self, unit: int, above: int) -> tuple[bool, int]:
         """(Whether the unit is done, rows written for it here); not done is one that another process is at."""
         before = self._worker.written
-        return self._worker.caption(unit, above) is not None, self._worker.written - before
+        done = self._worker.caption(unit, above) is not None
+        if not done:
+            time.sleep(PATIENCE_SECONDS)
+        return done, self._worker.written - before
 
 
 def work_on_ray(

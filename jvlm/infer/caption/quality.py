@@ -7,7 +7,7 @@ import re
 from functools import cache
 from typing import Any
 
-_KANA = re.compile("[ぁ-ゖァ-ヺー]")
+_KANA = re.compile("[ぁ-ゖァ-ヺーｦ-ﾝ]")
 _KANJI = re.compile("[一-鿿㐀-䶿々]")
 _LATIN = re.compile("[A-Za-zÀ-ɏＡ-Ｚａ-ｚ]")
 _LOOP = re.compile(r"(.{1,40}?)\1{2,}", re.DOTALL)

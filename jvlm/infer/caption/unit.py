@@ -13,7 +13,7 @@ from jvlm.images.dicom import is_dicom
 from jvlm.images.load import load_image
 from jvlm.images.shards import image_extension
 from jvlm.images.source import ImageTooLarge
-from jvlm.infer.caption.content import Content, content, image_bytes
+from jvlm.infer.caption.content import content, image_bytes
 from jvlm.infer.caption.duplicates import difference_hash
 from jvlm.infer.caption.inputs import Item
 from jvlm.infer.caption.ledger import Row
@@ -85,8 +85,7 @@ def _slices(items: Sequence[Item], tools: Tools, settings: Settings) -> Iterator
     with ThreadPoolExecutor(READERS) as pool:
         for begin in range(0, len(items), 4 * READERS):
             some = items[begin : begin + 4 * READERS]
-            contents = [_content(item, settings) for item in some]  # one after the other: rows of a table lie together
-            for prepared in pool.map(lambda pair: _prepare(*pair, tools), zip(some, contents, strict=True)):
+            for prepared in pool.map(lambda item: _prepare(item, tools, settings), some):
                 held.append(prepared)
                 taken += sum(map(len, prepared.images))
             if taken >= SLICE_BYTES:
@@ -96,17 +95,12 @@ def _slices(items: Sequence[Item], tools: Tools, settings: Settings) -> Iterator
         yield held
 
 
-def _content(item: Item, settings: Settings) -> Content | Fault:
-    try:
-        return content(item, settings.images)
-    except DataError as error:
-        return Fault("bad_row", error.what)
-
-
-def _prepare(item: Item, found: Content | Fault, tools: Tools) -> _Prepared:
+def _prepare(item: Item, tools: Tools, settings: Settings) -> _Prepared:
     prepared = _Prepared(item)
-    if isinstance(found, Fault):
-        prepared.fault = found
+    try:
+        found = content(item, settings.images)
+    except DataError as error:
+        prepared.fault = Fault("bad_row", error.what)
         return prepared
     prepared.fields = found.fields
     hashes, looks = [], []
