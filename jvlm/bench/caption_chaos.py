@@ -140,9 +140,10 @@ class _Chaos:
 
     def _start(self, name: str, *more: str) -> subprocess.Popen[bytes]:
         settings = ["--unit", str(self.unit), "--max-new-tokens", str(MAX_NEW_TOKENS), "--threads", "1", "--json"]
+        command = [*_CAPTION, str(self._model), str(self.work / "images"), "--out", str(self.work / name)]
         with open(self.work / f"{name}.log", "ab") as log:
             return subprocess.Popen(
-                [*_CAPTION, str(self._model), str(self.work / "images"), "--out", str(self.work / name), *settings, *more],
+                [*command, *settings, *more],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -28,7 +28,7 @@ def caption(
     out: Annotated[Path, typer.Option(help="The job's folder: captions.jsonl, summary.html, progress.json.")],
     prompt: Annotated[
         list[str] | None,
-        typer.Option(help="What each image is asked; {name}, {directory} or {column} is the row's. May be given again."),
+        typer.Option(help="What each image is asked; {name}, {directory}, {column} are the row's. May be given again."),
     ] = None,
     format: Annotated[
         list[str] | None, typer.Option(help="jsonl, jsonl.zst, parquet, txt or shards. May be given again.")

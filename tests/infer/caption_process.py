@@ -1,6 +1,6 @@
 """A captioning job with a model that knows a picture by its hash: for tests, and as a process of its own to be killed.
 
-    python caption_process.py SOURCE OUT UNIT SECONDS_PER_IMAGE
+python caption_process.py SOURCE OUT UNIT SECONDS_PER_IMAGE
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What can be captioned: folders, globs, lists, shards, Parquet, JSONL, here and elsewhere; prompts with their fields."""
+"""What can be captioned: folders, globs, lists, shards, Parquet, JSONL, here and elsewhere; prompts with fields."""
 
 import json
 import tarfile
@@ -138,7 +138,8 @@ def test_prompts_with_fields(folder, tmp_path):
     prompts = ("{artist}の{name}（{directory}）", "{{{year}}}年")
     found = rows(folder / "rows.jsonl", tmp_path, prompts=prompts)
     assert [row["id"] for row in found] == ["x#1", "x#2", "y#1", "y#2"]
-    assert [row["text"] for row in found] == [f"{mark(1)} 北斎のb（deep）", f"{mark(1)} {{1831}}年", None, f"{mark(0)} {{0}}年"]
+    texts = [f"{mark(1)} 北斎のb（deep）", f"{mark(1)} {{1831}}年", None, f"{mark(0)} {{0}}年"]
+    assert [row["text"] for row in found] == texts
     assert (found[2]["error_code"], found[2]["error"]) == ("bad_row", "the row has no 'artist', which the prompt names")
     assert found[0]["prompt_hash"] != found[1]["prompt_hash"] == found[3]["prompt_hash"]
     assert [row["text"] for row in rows(folder, tmp_path, "names", prompts=("{directory}/{name}",))] == [

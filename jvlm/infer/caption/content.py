@@ -60,7 +60,7 @@ def image_bytes(image: Place) -> bytes:
 
 def _named(identity: str, name: str) -> dict[str, Any]:
     path = PurePosixPath(name)
-    return {"id": identity, "name": path.stem, "directory": "" if path.parent.name == "." else str(path.parent)}
+    return {"id": identity, "name": path.stem, "directory": "" if str(path.parent) == "." else str(path.parent)}
 
 
 def _of_tar(item: Item, address: str, members: dict[str, list[int]]) -> Content:
@@ -78,7 +78,7 @@ def _of_tar(item: Item, address: str, members: dict[str, list[int]]) -> Content:
     if not pictures:
         raise DataError("no image in the sample")
     fields = _named(item.id, item.id.rpartition(":")[2]) | fields | {"id": item.id}
-    return Content(fields, [(address, *members[field]) for field in pictures])
+    return Content(fields, [(address, members[field][0], members[field][1]) for field in pictures])
 
 
 def _of_row(item: Item, row: dict[str, Any], root: str) -> Content:

@@ -1,4 +1,4 @@
-"""The captioning job: plan, work, merge. Run it again, or in as many processes at once as there are, until it is done."""
+"""The captioning job: plan, work, merge. Run it again, or in as many processes at once as you like."""
 
 import hashlib
 import platform
@@ -50,8 +50,8 @@ def caption(
 ) -> CaptionReport:
     """Caption every item of `settings.source` into `out`, or go on with it.
 
-    Leaves the outputs, `result.json` with counts and hashes, `summary.html` and `progress.json`. A SIGTERM ends it after
-    the unit in work; the report then says that it is not complete.
+    Leaves the outputs, `result.json` with counts and hashes, `summary.html` and `progress.json`. A SIGTERM ends it
+    after the unit in work; the report then says that it is not complete.
 
     Args:
         out: the job's folder; processes that share it share the work.
@@ -86,7 +86,8 @@ def caption(
                 raise DataError(what, where=out, fix=fix)
 
         while True:
-            todo = {unit: retry.get(unit, 0) for unit in range(plan.units) if unit in retry or unit not in ledger.records}
+            undone = dict.fromkeys((unit for unit in range(plan.units) if unit not in ledger.records), 0)
+            todo = undone | retry
             retry = {}
             if todo and ray_workers:
                 from jvlm.infer.caption.on_ray import work_on_ray

@@ -1,8 +1,8 @@
 """What is done: in ``OUT/units`` the rows of each unit and its record, which is there once the unit is.
 
-`000000.jsonl` holds the rows, `000000.json` their hash and the unit's log: who made it, when, how long it took. Rows are
-committed by rename before their record is, so that a unit with a record is whole; should its file be another than the
-record says, it counts as not done and is made again.
+`000000.jsonl` holds the rows, `000000.json` their hash and the unit's log: who made it, when, how long it took. Rows
+are committed by rename before their record is, so that a unit with a record is whole; should its file be another than
+the record says, it counts as not done and is made again.
 """
 
 import json
@@ -89,7 +89,7 @@ class Ledger:
         except OSError:
             data = b""
         if record is None or sha256_bytes(data) != record.sha256:
-            raise Torn("the rows are not those of their record", where=path, fix="run the job again: it makes them anew")
+            raise Torn("the rows are not those of their record", where=path, fix="run the job again")
         return [json.loads(line) for line in data.split(b"\n")[:-1]]
 
     def forget(self, unit: int) -> None:

@@ -1,12 +1,13 @@
 """The units of a job as tasks of Ray actors, on one machine or on the cluster that `RAY_ADDRESS` names.
 
 Actors of Ray's core and not a Ray Data pipeline: a unit is read, captioned and committed by one call, by the same code
-and to the same ledger as without Ray. There is nothing to pass between operators, and Ray Data's own checkpoint (a block
-of 128 MB, which captions do not fill in a whole job) and its filter actors (which on two processors leave none for the
+and to the same ledger as without Ray. There is nothing to pass between operators, and Ray Data's own checkpoint (blocks
+of 128 MB, which captions hardly fill in a whole job) and its filter actors (which on two processors leave none for the
 model, so that a job that goes on hangs) have no part in it. An actor that dies is started again, and its unit given to
 it again; what was committed stays.
 """
 
+import logging
 import os
 import signal
 import time
@@ -116,18 +117,18 @@ def _started(workers: int) -> Any:
         raise UsageError("Ray is not installed", fix="pip install 'jvlm[ray]'") from None
     handler = signal.getsignal(signal.SIGTERM)
     if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False, logging_level="ERROR")
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
         found = ray.cluster_resources().get("CPU", 0)
         if found < workers:
             ray.shutdown()
             fix = f"give --ray {int(found)}, or a larger cluster"
-            raise UsageError(f"the cluster has {found:g} CPUs for {workers} workers, which would wait for ever", fix=fix)
+            raise UsageError(f"the cluster has {found:g} CPUs, {workers} workers would wait for ever", fix=fix)
     else:  # as many as there are workers, so that none waits for a place; Ray counts them, it does not bind them
         ray.init(
             num_cpus=workers,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             object_store_memory=_STORE_BYTES,
             _node_ip_address="127.0.0.1",
         )

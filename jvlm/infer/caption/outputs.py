@@ -52,7 +52,8 @@ def merge(out: Path, plan: Plan, ledger: Ledger, formats: tuple[str, ...], look:
     """
     written: dict[str, Any] = {}
     with ExitStack() as open_outputs:
-        writers = [open_outputs.enter_context(_WRITERS[name](out / NAMES[name])) for name in formats if name in _WRITERS]
+        chosen = [_WRITERS[name](out / NAMES[name]) for name in formats if name in _WRITERS]
+        writers = [open_outputs.enter_context(writer) for writer in chosen]
         for rows in _units(plan, ledger):
             for write in (*writers, look):
                 write(rows)

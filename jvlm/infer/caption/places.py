@@ -63,8 +63,8 @@ def read_file(address: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """A whole file. Raises ImageTooLarge for one above the limits, DataError for one that is empty or not to be had."""
     if transport.scheme_of(address) is None:
         return read_source(Path(address), limits, address)[0]
-    wanted = limits.max_bytes + 1
-    return read_source(_remote(address, lambda files, path: files.cat_file(path, start=0, end=wanted)), limits, address)[0]
+    data = _remote(address, lambda files, path: files.cat_file(path, start=0, end=limits.max_bytes + 1))
+    return read_source(data, limits, address)[0]
 
 
 def read_range(address: str, offset: int, size: int) -> bytes:

@@ -24,7 +24,8 @@ def names_in(template: str) -> list[str]:
     except ValueError:
         plain = False
     if not plain:
-        raise UsageError(f"not a prompt: {template!r}", fix="{column} stands for a field of the row, {{ and }} for braces")
+        fix = "{column} stands for a field of the row, {{ and }} for braces"
+        raise UsageError(f"not a prompt: {template!r}", fix=fix)
     return names
 
 

@@ -56,7 +56,7 @@ def repetition(text: str) -> float:
 def simplified_only() -> frozenset[str]:
     """Characters of simplified Chinese (GB 2312) that neither Japanese (JIS X 0213) nor traditional Chinese (Big5) has.
 
-    2,056 of them: 图, 红, 这 and the like. What Japanese writes the same (国, 会, 体) tells nothing and is not among them.
+    2,056 of them: 图, 红, 这 and the like. What Japanese writes the same (国, 会, 体) tells nothing and is left out.
     """
     found = set()
     for row in range(0xB0, 0xF8):

@@ -1,4 +1,4 @@
-"""What came out, counted over all rows, and a page with a sample of them: inline style and pictures, nothing fetched."""
+"""What came out, counted over all rows, and a page with some of them: style and pictures inline, nothing fetched."""
 
 import html
 from base64 import b64encode
@@ -103,7 +103,8 @@ def _card(plan: Plan, number: int, row: Row) -> str:
     picture = _thumbnail(plan, number // plan.settings.rows_per_item)
     shown = f'<img src="{picture}" alt="">' if picture else ""
     like = f'<p class="id">≈ {_esc(row["duplicate_of"])}</p>' if row["duplicate_of"] else ""
-    return f'<figure>{shown}<figcaption><p>{_esc(row["text"])}</p><p class="id">{_esc(row["id"])}</p>{like}</figcaption></figure>'
+    text = f'<p>{_esc(row["text"])}</p><p class="id">{_esc(row["id"])}</p>{like}'
+    return f"<figure>{shown}<figcaption>{text}</figcaption></figure>"
 
 
 def _thumbnail(plan: Plan, number: int) -> str | None:

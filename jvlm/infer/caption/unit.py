@@ -148,8 +148,8 @@ def _caption(prepared: Sequence[_Prepared], tools: Tools, settings: Settings, se
                 continue
             images = [ImageRef(data=data) for data in one.images]
             samples[place] = Sample(one.item.id, [Message("user", [*range(len(images)), text])], images)
-    for place, answer in zip(samples, _answers(list(samples.values()), tools.model, settings, seed), strict=True):
-        answers[place] = answer
+    said = _answers(list(samples.values()), tools.model, settings, seed)
+    answers = [said.pop(0) if place in samples else answer for place, answer in enumerate(answers)]
     rows = []
     for (one, template, number), answer in zip(asked, answers, strict=True):
         assert answer is not None
@@ -200,7 +200,9 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
 
 
-def _row(one: _Prepared, identity: str, template: str, answer: Generation | Fault, settings: Settings, seed: int) -> Row:
+def _row(
+    one: _Prepared, identity: str, template: str, answer: Generation | Fault, settings: Settings, seed: int
+) -> Row:
     said = answer if isinstance(answer, Generation) else None
     fault = answer if isinstance(answer, Fault) else None
     row: Row = {
@@ -224,6 +226,9 @@ def _row(one: _Prepared, identity: str, template: str, answer: Generation | Faul
 
 def _add_clip_scores(rows: list[Row], pixels: list[np.ndarray | None], clip: "ClipScores") -> None:
     """Of the first picture of each row that has a text."""
-    scored = [(row, seen) for row, seen in zip(rows, pixels, strict=True) if row["text"] is not None and seen is not None]
-    for (row, _), score in zip(scored, clip.scores([s for _, s in scored], [r["text"] for r, _ in scored]), strict=True):
+    pairs = [
+        (row, seen) for row, seen in zip(rows, pixels, strict=True) if row["text"] is not None and seen is not None
+    ]
+    scores = clip.scores([seen for _, seen in pairs], [row["text"] for row, _ in pairs])
+    for (row, _), score in zip(pairs, scores, strict=True):
         row["clip_score"] = score
