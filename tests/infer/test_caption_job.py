@@ -94,7 +94,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("afterwards", [False, True])
 def test_stopped_at_any_commit_it_goes_on_to_the_same_bytes(folder, tmp_path, monkeypatch, afterwards):
     """Before or after each rename on the way, one after the other, until one run comes through."""
-    run(folder, tmp_path / "whole", unit=2)
+    run(folder, tmp_path / "whole", unit=5)
     rename, count = os.replace, 0
 
     def replace(source, target):
@@ -111,15 +111,15 @@ def test_stopped_at_any_commit_it_goes_on_to_the_same_bytes(folder, tmp_path, mo
         count, out = 0, tmp_path / f"out-{deadline}"
         model = Hashing()
         try:
-            run(folder, out, model, unit=2)
+            run(folder, out, model, unit=5)
         except Killed:
             count = 100
-            run(folder, out, model, unit=2)
-            assert len(model.seen) - len(set(model.seen)) <= 2  # at most one unit was done again
+            run(folder, out, model, unit=5)
+            assert len(model.seen) - len(set(model.seen)) <= 5  # at most one unit was done again
             assert output(out) == output(tmp_path / "whole")
         else:
             break
-    assert 15 < deadline < 39  # the plan, five units of two files and a progress each, outputs, page, result
+    assert 10 < deadline < 39  # the plan, two units of two files and a progress each, outputs, page, result
 
 
 def test_an_interrupt_loses_at_most_the_unit_in_work(folder, tmp_path):
