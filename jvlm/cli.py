@@ -2,28 +2,30 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from jvlm.commands import audit as audit_commands
 from jvlm.commands import data as data_commands
 from jvlm.commands.app import replay, start_app
+from jvlm.commands.bench import bench
+from jvlm.commands.caption import caption
 from jvlm.commands.eval import evaluate
 from jvlm.commands.output import Json, Overrides
 from jvlm.commands.output import print_record as _print
 from jvlm.commands.output import quiet as _quiet
 from jvlm.commands.output import say as _say
-from jvlm.commands.output import say_aside as _say_aside
 from jvlm.commands.output import table as _table
 from jvlm.commands.serve import serve
-from jvlm.errors import EXIT_FAILURE, EXIT_ITEM_ERRORS, JvlmError, UsageError
+from jvlm.errors import EXIT_FAILURE, JvlmError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
+app.command()(bench)
+app.command()(caption)
 app.command(name="eval")(evaluate)
 app.add_typer(audit_commands.app, name="audit")
 app.command(name="app")(start_app)
@@ -80,31 +82,6 @@ def ask(
     import jvlm
 
     print(jvlm.load(model).chat([image], question, max_new_tokens=max_new_tokens))
-
-
-@app.command()
-def caption(
-    model: Annotated[Path, typer.Argument(help="A model directory.")],
-    folder: Annotated[Path, typer.Argument(help="A folder of images.")],
-    out: Annotated[Path, typer.Option(help="The JSONL file to write or to continue.")],
-    prompt: Annotated[str | None, typer.Option(help="What each image is asked.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest caption, in tokens.")] = 96,
-    as_json: Json = False,
-) -> None:
-    """Caption a folder of images into JSONL; bad images become rows with an error."""
-    import dataclasses
-
-    import jvlm
-    from jvlm.infer.caption import caption_folder
-    from jvlm.sample import CAPTION_PROMPT
-
-    say = _quiet if as_json else _say
-    report = caption_folder(
-        jvlm.load(model), folder, out, prompt=prompt or CAPTION_PROMPT, max_new_tokens=max_new_tokens, say=say
-    )
-    _print(dataclasses.asdict(report), as_json)
-    if report.errors:
-        raise typer.Exit(EXIT_ITEM_ERRORS)
 
 
 @app.command()
@@ -187,87 +164,6 @@ def doctor(as_json: Json = False) -> None:
         print(json.dumps(report))
     else:
         print("\n".join(examine.lines(report)))
-
-
-@app.command()
-def bench(
-    name: Annotated[
-        str, typer.Argument(help="ablation, attention, corpus, data, eval, generate, pretrain, tokenizer or train-vl")
-    ],
-    as_json: Json = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data; attention, data, generate do without."),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Where ablation keeps its models, to go on from.")] = Path("runs/ablation"),
-    litgpt_python: Annotated[
-        Path | None, typer.Option(help="Python of an environment that has litgpt, a rival of pretrain.")
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="The model that eval or generate asks; random weights of real-small's or the demo's shape."),
-    ] = None,
-    lm_eval_python: Annotated[
-        Path | None, typer.Option(help="Python of an environment that has lm_eval, the rival of eval; this one.")
-    ] = None,
-) -> None:
-    """Run a benchmark: what is compared is measured side by side in one run."""
-    known = ("ablation", "attention", "corpus", "data", "eval", "generate", "pretrain", "tokenizer", "train-vl")
-    if name not in known:
-        raise UsageError(f"no benchmark '{name}'", fix=f"known: {', '.join(known)}")
-    if name not in ("attention", "data", "generate") and data_root is None:
-        raise UsageError("no folder of real data", fix="give --data-root or set JVLM_DATA_ROOT")
-    if name == "corpus":  # before torch is there: its memory is not the corpus build's
-        from jvlm.bench import corpus
-
-        assert data_root is not None
-        result = corpus.run(data_root, threads)
-    elif name == "pretrain":
-        from jvlm.bench import pretrain
-
-        assert data_root is not None
-        result = pretrain.run(data_root, threads, litgpt_python, _say_aside, pretrain.FULL)
-    elif name == "data":
-        from jvlm.bench import data
-
-        result = data.run(data_root, threads, data.Plan())
-    elif name == "generate":
-        from jvlm.bench import generate
-
-        result = generate.run(model, threads, _say_aside, generate.Plan())
-    elif name == "train-vl":
-        from jvlm.bench import train_vl
-
-        assert data_root is not None
-        result = train_vl.run(data_root, threads, _say_aside, train_vl.FULL)
-    elif name == "eval":
-        import torch
-
-        from jvlm.bench import eval as bench_eval
-
-        assert data_root is not None
-        torch.set_num_threads(threads)
-        result = bench_eval.run(data_root, threads, model, lm_eval_python or Path(sys.executable))
-    else:
-        result = _bench_models(name, threads, data_root, out, _quiet if as_json else _say)
-    from jvlm.bench.machine import machine
-
-    _print({"bench": name, "machine": machine()} | result, as_json)
-
-
-def _bench_models(
-    name: str, threads: int, data_root: Path | None, out: Path, say: Callable[[str], None]
-) -> dict[str, Any]:
-    import torch
-
-    from jvlm.bench import ablation, attention, tokenizer
-
-    torch.set_num_threads(threads)
-    if name == "attention":
-        return attention.run()
-    assert data_root is not None
-    return ablation.run(data_root, threads, out, say) if name == "ablation" else tokenizer.run(data_root, threads)
 
 
 @app.command()

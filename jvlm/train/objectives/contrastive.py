@@ -17,7 +17,7 @@ from jvlm.errors import DataError, UsageError
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.config import VisionConfig
-from jvlm.model.contrast import sigmoid_loss, softmax_loss
+from jvlm.model.contrast import caption_ids, sigmoid_loss, softmax_loss
 from jvlm.model.flops import counted
 from jvlm.model.geometry import WHOLE
 from jvlm.model.processor import Processor
@@ -50,15 +50,6 @@ def caption_of(sample: Sample) -> str:
         if message.role == "assistant" and message.text.strip():
             return message.text
     raise DataError("an image-text pair without text", where=sample.id)
-
-
-def caption_ids(processor: Processor, captions: list[str], length: int) -> Tensor:
-    """``[N, length]`` int64: ``<s> text <|end|>`` padded; longer captions lose their tail, never the end mark."""
-    out = np.full((len(captions), length), processor.pad, np.int64)
-    for row, ids in zip(out, processor.tokenizer.encode_batch(captions), strict=True):
-        ids = [processor.bos, *ids[: length - 2], processor.end]
-        row[: len(ids)] = ids
-    return torch.from_numpy(out)
 
 
 class Contrastive:
