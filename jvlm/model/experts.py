@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import MixtralConfig, MixtralForCausalLM
 from transformers.models.mixtral.modeling_mixtral import (
@@ -31,12 +32,14 @@ _SPLIT = re.compile(r"(.*\.)block_sparse_moe\.experts\.(\d+)\.w([123])\.weight")
 
 
 class Router(MixtralTopKRouter):
-    """Scores in float32."""
+    """Scores in float32, also where the weights are not: transformers' own takes only the softmax in it."""
 
     def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``[..., hidden]`` → scores ``[tokens, experts]``; shares and numbers ``[tokens, top_k]`` of those chosen."""
         with torch.autocast(hidden_states.device.type, enabled=False):
-            scores: tuple[Tensor, Tensor, Tensor] = super().forward(hidden_states.float())
-        return scores
+            scores = F.linear(hidden_states.reshape(-1, self.hidden_dim).float(), self.weight.float())
+            odds, chosen = scores.softmax(-1).topk(self.top_k, -1)
+            return scores, odds / odds.sum(-1, keepdim=True), chosen
 
 
 class Experts(MixtralExperts):
