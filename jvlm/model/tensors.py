@@ -69,6 +69,11 @@ class TensorFolder(Mapping[str, Tensor]):
             raise DataError(f"cannot be read as safetensors: {error}", where=folder / names[0]) from None
         self._of = {name: file for file in self._files for name in file.keys()}  # noqa: SIM118  # not a dict
 
+    @property
+    def shapes(self) -> dict[str, Size]:
+        """Of every tensor; none is read."""
+        return {name: Size(file.get_slice(name).get_shape()) for name, file in self._of.items()}
+
     def __getitem__(self, name: str) -> Tensor:
         tensor: Tensor = self._of[name].get_tensor(name)
         return tensor
