@@ -191,7 +191,7 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(help="ablation, attention, corpus, data, eval, pretrain, tokenizer or train-vl")
+        str, typer.Argument(help="ablation, attention, corpus, data, eval, moe, pretrain, tokenizer or train-vl")
     ],
     as_json: Json = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
@@ -210,7 +210,7 @@ def bench(
     ] = None,
 ) -> None:
     """Run a benchmark: what is compared is measured side by side in one run."""
-    known = ("ablation", "attention", "corpus", "data", "eval", "pretrain", "tokenizer", "train-vl")
+    known = ("ablation", "attention", "corpus", "data", "eval", "moe", "pretrain", "tokenizer", "train-vl")
     if name not in known:
         raise UsageError(f"no benchmark '{name}'", fix=f"known: {', '.join(known)}")
     if name not in ("attention", "data") and data_root is None:
@@ -260,6 +260,10 @@ def _bench_models(
     if name == "attention":
         return attention.run()
     assert data_root is not None
+    if name == "moe":
+        from jvlm.bench import moe
+
+        return moe.run(data_root, threads, say)
     return ablation.run(data_root, threads, out, say) if name == "ablation" else tokenizer.run(data_root, threads)
 
 

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 from tiny import LANGUAGE, PROJECTOR, VISION, make_language, make_model, shake
+from torch.nn import functional as F
 from transformers import MixtralForCausalLM
+from transformers.models.mixtral.modeling_mixtral import MixtralTopKRouter
 
 from jvlm.errors import UsageError
 from jvlm.model.config import LanguageConfig
@@ -122,6 +124,72 @@ def test_autocast_rounds_the_experts_and_never_the_router(mixture):
         assert parameter.grad is not None, name
         assert parameter.grad.dtype == torch.float32
         assert parameter.grad.abs().sum() > 0, name
+
+
+@torch.no_grad()
+def test_a_router_of_bfloat16_weights_scores_in_float32(mixture):
+    block = mixture.model.layers[0].mlp.to(torch.bfloat16)
+    states = torch.randn(200, 32, generator=torch.manual_seed(0)).bfloat16()
+    scores, shares, chosen = block.gate(states)
+    exact = states.double() @ block.gate.weight.double().T
+    assert scores.dtype == shares.dtype == torch.float32
+    torch.testing.assert_close(scores.double(), exact, atol=1e-5, rtol=1e-5)
+    odds, places = exact.softmax(-1).topk(2)
+    assert torch.equal(chosen, places)
+    torch.testing.assert_close(shares.double(), odds / odds.sum(-1, keepdim=True), atol=1e-6, rtol=1e-5)
+    rounded, _, others = MixtralTopKRouter.forward(block.gate, states)  # what it is without us
+    assert rounded.dtype == torch.bfloat16
+    assert not torch.equal(others, places)
+    assert block(states[None]).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 4])
+def test_grouped_products_are_the_loop_over_experts_and_the_sum_of_all(tokenizer, top_k):
+    model = make_language(tokenizer, EXPERTS.model_copy(update={"experts_per_token": top_k}))
+    block = model.model.layers[0].mlp
+    assert block.experts.config is model.config
+    states = torch.randn(60, 32, generator=torch.manual_seed(0))
+    found = {}
+    for way in ("grouped_mm", "eager"):
+        model.config._experts_implementation = way
+        model.zero_grad()
+        out = block(states[None])[0]
+        out.square().sum().backward()
+        found[way] = [out.detach(), *(parameter.grad.clone() for parameter in block.parameters())]
+    for one, other in zip(*found.values(), strict=True):
+        assert float(one.abs().max()) > 0.01
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        odds = (states @ block.gate.weight.T).softmax(-1)
+        odds = torch.where(odds >= odds.topk(top_k).values[:, -1:], odds, 0.0)
+        total = torch.zeros_like(states)
+        for expert, share in enumerate((odds / odds.sum(-1, keepdim=True)).T):
+            gate, up = (states @ block.experts.gate_up_proj[expert].T).chunk(2, -1)
+            total += share[:, None] * ((F.silu(gate) * up) @ block.experts.down_proj[expert].T)
+    torch.testing.assert_close(found["grouped_mm"][0], total, atol=1e-5, rtol=1e-4)
+
+
+def test_a_collapsed_router_gets_a_gradient_that_restores_it(mixture):
+    """Down its slope the favourite loses what the others gain; where the load is even there is next to none."""
+    router, real = mixture.model.layers[0].mlp.gate, torch.ones(1, 400, dtype=torch.bool)
+    mixture.config.router_z_loss_coef = 0.0
+    states = torch.randn(400, 32, generator=torch.manual_seed(0)) + 1
+    norms = []
+    for favourite in (0.05, 0.0):
+        with torch.no_grad():
+            router.weight.copy_(torch.randn(4, 32, generator=torch.manual_seed(1)) * 0.01)
+            router.weight -= router.weight.mean(0)
+            router.weight[0] += favourite
+        before = router(states)[0].softmax(-1).mean(0)[0]
+        router.weight.grad = None
+        balance_loss(mixture.config, [router(states)[0]], real).backward()
+        norms.append(float(router.weight.grad.norm()))
+        with torch.no_grad():
+            router.weight -= router.weight.grad
+            after = router(states)[0].softmax(-1).mean(0)[0]
+        if favourite:
+            assert after < before
+    assert norms[0] > 3 * norms[1]
 
 
 def test_a_batch_generates_what_each_alone_generates(mixture):
