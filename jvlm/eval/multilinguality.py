@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from jvlm.assets import asset
 from jvlm.config import Config, load_config
@@ -21,6 +21,7 @@ from jvlm.files import sha256_bytes, write_json, write_text
 
 NAME = "multilinguality"
 LAYERS = 4
+FIGURES = ("similarity", "margin", "accuracy")
 
 
 class WordPairs(Config):
@@ -28,7 +29,7 @@ class WordPairs(Config):
 
     version: str
     """Changes with the words."""
-    categories: dict[str, list[tuple[str, str]]]
+    categories: dict[str, list[tuple[str, str]]] = Field(min_length=1)
     """(Japanese, English) by category."""
 
     @field_validator("categories")
@@ -85,7 +86,7 @@ def word_pair_scores(model: Any, processor: Any, words: WordPairs) -> list[dict[
             own = vectors[place : place + 2 * len(pairs)]
             categories[name] = pair_values(own[0::2], own[1::2])
             place += len(own)
-        together = {key: np.concatenate([of[key] for of in categories.values()]) for key in next(iter(categories.values()))}
+        together = {key: np.concatenate([of[key] for of in categories.values()]) for key in FIGURES}
         by_category = {name: pair_figures(values) for name, values in categories.items()}
         scores.append({"layer": layer} | pair_figures(together) | {"categories": by_category})
     return scores

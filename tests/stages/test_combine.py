@@ -96,5 +96,5 @@ def test_models_that_see_sit_the_exam_before_and_after(run, tokenizer):
     toyworld._build_exam(config, run / "data" / "exam")
     figures = combine(context(run, models=models(("instruct", 1), ("medical", 1)), exam=True))
     for name in ("instruct", "medical", "combined"):
-        assert figures["scores"][name]["exam"]["exam_paper"]["image"]["all"]["n"] > 5
+        assert figures["scores"][name]["exam"]["exam_paper"]["image"]["n"] > 5
     assert figures["scores"]["combined"]["exam"]["model"] == "combined"
