@@ -53,8 +53,8 @@ FULL = Plan()
 
 
 def run(data_root: Path, threads: int, say: Callable[[str], None], plan: Plan = FULL) -> dict[str, Any]:
-    """`load` per layer after `steps` steps: the shares of the experts, even being 1, and the farthest from it; step times
-    (medians, interleaved)."""
+    """`load` per layer after `steps` steps: the shares of the experts, even being 1, and the farthest from it; and step
+    times (medians, interleaved)."""
     shape = {"hidden_size": plan.hidden_size, "num_layers": plan.num_layers, "num_heads": 4}
     experts = {"num_experts": plan.num_experts, "experts_per_token": plan.experts_per_token}
     sizes = {

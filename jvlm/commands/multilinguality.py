@@ -11,7 +11,9 @@ from jvlm.commands.output import Json, quiet, say, table
 
 def multilinguality(
     run: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    pairs: Annotated[Path | None, typer.Option(help="Word pairs of your own, as evals/word_pairs.yaml has them.")] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Word pairs of your own, as evals/word_pairs.yaml has them.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score every checkpoint of a run's pretraining on Japanese-English word pairs, over the tokens it had seen."""

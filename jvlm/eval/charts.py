@@ -64,7 +64,8 @@ def as_file(svg: str, names: Sequence[str] = ()) -> str:
     )
     rules += "".join(f".c{i}{{stroke:{colour}}}.n{i}{{fill:{colour}}}" for i, colour in enumerate(_COLOURS))
     legend = "".join(
-        f'<text class="n{i % 4}" x="{WIDTH - _RIGHT}" y="{_TOP + 14 * (i + 1)}" text-anchor="end">{html.escape(name)}</text>'
+        f'<text class="n{i % 4}" x="{WIDTH - _RIGHT}" y="{_TOP + 14 * i + 14}" text-anchor="end">{html.escape(name)}'
+        "</text>"
         for i, name in enumerate(names)
     )
     head, body = svg.split(">", 1)

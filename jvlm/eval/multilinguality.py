@@ -1,8 +1,8 @@
 """How near a Japanese word and its English partner lie inside a model, over the checkpoints of a pretraining.
 
-After LLM-jp's study of multilinguality: if one representation serves both languages, the hidden states of 犬 and dog are
-nearer to each other than those of 犬 and horse. All hidden states of a model point more or less one way, so what counts is
-not the cosine of partners but how far it stands above that of words of the same category that are no partners.
+After LLM-jp's study of multilinguality: if one representation serves both languages, the hidden states of 犬 and dog
+are nearer to each other than those of 犬 and horse. All hidden states of a model point more or less one way, so what
+counts is not the cosine of partners but how far it stands above that of words of a category that are no partners.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -117,9 +117,9 @@ def word_vectors(model: Any, processor: Any, words: Sequence[str]) -> dict[int, 
 
 
 def pair_values(japanese: np.ndarray, english: np.ndarray) -> dict[str, np.ndarray]:
-    """Of each of `n` pairs, both ``[n, hidden]``: the cosine of the partners (`similarity`), how far it is above the mean
-    of the two words' cosines to the others of the other language (`margin`), and of the two directions the share in
-    which the partner is the nearest (`accuracy`; among several as near, its share)."""
+    """Of each of `n` pairs, both ``[n, hidden]``: the cosine of the partners (`similarity`), how far it is above the
+    mean of the two words' cosines to the others of the other language (`margin`), and of the two directions the share
+    in which the partner is the nearest (`accuracy`; among several as near, its share)."""
     cosines = _directions(japanese) @ _directions(english).T  # [n, n], partners on the diagonal
     own = np.diag(cosines)
     others = (cosines.sum(0) + cosines.sum(1) - 2 * own) / (2 * (len(own) - 1))

@@ -47,7 +47,9 @@ def upcycle(folder: Path, num_experts: int, experts_per_token: int, out: Path, s
     if out.exists():
         raise UsageError("the target exists already", where=out, fix="name a new directory")
     if not 1 <= experts_per_token <= num_experts:
-        raise UsageError(f"{experts_per_token} experts for a token, of {num_experts}", fix="choose no more than there are")
+        raise UsageError(
+            f"{experts_per_token} experts for a token, of {num_experts}", fix="choose no more than there are"
+        )
     loaded = load_directory(folder)
     whole = loaded.model if isinstance(loaded.model, JvlmModel) else None
     dense = whole.language if whole else loaded.model
@@ -67,7 +69,9 @@ def upcycle(folder: Path, num_experts: int, experts_per_token: int, out: Path, s
 
 
 @torch.no_grad()
-def with_experts(dense: LlamaForCausalLM | MistralForCausalLM, num_experts: int, experts_per_token: int) -> LanguageModel:
+def with_experts(
+    dense: LlamaForCausalLM | MistralForCausalLM, num_experts: int, experts_per_token: int
+) -> LanguageModel:
     """The same model with copies of its feed-forwards for experts, and the losses that keep them in use at our
     defaults."""
     shape = LanguageConfig(num_experts=num_experts, experts_per_token=experts_per_token)

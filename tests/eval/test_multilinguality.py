@@ -44,7 +44,8 @@ def test_the_shipped_list_is_ten_pairs_in_each_of_ten_categories():
     assert len(set(words)) == 200
     for pairs in categories.values():
         for japanese, english in pairs:
-            assert english.isascii() and english.islower(), english
+            assert english.isascii(), english
+            assert english.islower(), english
             assert not any(character.isascii() for character in japanese), japanese
 
 

@@ -132,7 +132,9 @@ def test_experts_are_combined_however_they_lie_on_the_disk(three, tokenizer, tmp
         write_tensors(new, "model", model.named_parameters(), plan)
     assert (stacked / "model.safetensors.index.json").is_file()
     combine([(tmp_path / "apart", 1), (stacked, 1)], tmp_path / "out")
-    one, two, out = (weights(load_directory(folder).model) for folder in (tmp_path / "apart", stacked, tmp_path / "out"))
+    one, two, out = (
+        weights(load_directory(folder).model) for folder in (tmp_path / "apart", stacked, tmp_path / "out")
+    )
     for name, value in out.items():
         torch.testing.assert_close(value, (one[name] + two[name]) / 2, atol=1e-6, rtol=1e-5)
 

@@ -129,6 +129,8 @@ def test_what_cannot_be_given_experts_is_refused(dense, tokenizer, tmp_path):
 
 def test_the_command(dense, tmp_path):
     out = tmp_path / "out"
-    shown = CliRunner().invoke(app, ["upcycle", str(tmp_path / "dense"), "--experts", "2", "--top-k", "1", "--out", str(out)])
+    shown = CliRunner().invoke(
+        app, ["upcycle", str(tmp_path / "dense"), "--experts", "2", "--top-k", "1", "--out", str(out)]
+    )
     assert shown.exit_code == 0, shown.output
     assert load_directory(out).model.config.num_local_experts == 2

@@ -62,7 +62,9 @@ def test_models_of_the_run_are_combined_and_scored_before_and_after(run, tokeniz
     assert change["n"] == len(HELD_OUT)
     assert read_json(run / "combine" / "model" / "combined.json")["method"] == "linear"
     publish_model(stage.recipe, run)
-    assert all(torch.equal(value, weights(load_directory(run / "model").model)[n]) for n, value in weights(out.model).items())
+    assert all(
+        torch.equal(value, weights(load_directory(run / "model").model)[n]) for n, value in weights(out.model).items()
+    )
     page = combine_section(figures)
     assert "pretrain" in page
     assert f"{change['value']:+.3f}" in page

@@ -31,7 +31,9 @@ def test_pretrained_instructed_and_preferred(tokenizer, tmp_path):
     for name, part in (("train", texts[:24]), ("held_out", texts[24:])):
         rows = [json.dumps({"id": f"{name}{i}", "text": text, "source": "s"}) for i, text in enumerate(part)]
         write_text(run / "corpus" / "text" / f"{name}.jsonl", "\n".join(rows) + "\n")
-    turns = [[{"role": "user", "content": f"{n}番は。"}, {"role": "assistant", "content": "赤です。"}] for n in range(8)]
+    turns = [
+        [{"role": "user", "content": f"{n}番は。"}, {"role": "assistant", "content": "赤です。"}] for n in range(8)
+    ]
     rows = {
         "chat": [{"messages": messages} for messages in turns],
         "pairs": [{"prompt": f"{n}番は。", "chosen": "赤です。", "rejected": "青です。"} for n in range(6)],

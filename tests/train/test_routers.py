@@ -30,7 +30,9 @@ def objective(tokenizer, text_shards):
     def make(accumulation=1, shape=EXPERTS):
         processor = Processor(tokenizer)
         rows = PackedRows(TokenDocuments(text_shards, processor), ROW, SEED, processor.pad)
-        return NextToken(make_language(tokenizer, shape), rows, PackingConfig(row_length=ROW, rows=2, accumulation=accumulation))
+        return NextToken(
+            make_language(tokenizer, shape), rows, PackingConfig(row_length=ROW, rows=2, accumulation=accumulation)
+        )
 
     return make
 
@@ -47,7 +49,7 @@ def by_hand(scores: list[Tensor], real: list[bool]) -> list[tuple[list[float], f
         load, sizes = [0.0] * 4, []
         for token, counts in zip(layer.tolist(), real, strict=True):
             if counts:
-                for expert in sorted(range(4), key=lambda i: -token[i])[:2]:  # noqa: B023
+                for expert in sorted(range(4), key=lambda i: -token[i])[:2]:
                     load[expert] += 1
                 sizes.append(math.log(sum(math.exp(score) for score in token)) ** 2)
         found.append((load, sum(sizes) / len(sizes)))

@@ -24,8 +24,8 @@ from jvlm.model.processor import Processor
 from jvlm.model.vision import VisionTower
 from jvlm.sample import Sample
 from jvlm.train.monitor import LossBySource
-from jvlm.train.routers import RouterLoad
 from jvlm.train.order import permute
+from jvlm.train.routers import RouterLoad
 from jvlm.train.world import ONE_PROCESS, World, gather_rows
 
 MAX_LOGIT_SCALE = 4.6052  # ln 100, as in the paper

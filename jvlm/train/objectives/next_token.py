@@ -80,7 +80,7 @@ class NextToken:
 
 
 def experts_loss(language: LanguageModel, scores: list[Tensor], input_ids: Tensor, routers: RouterLoad) -> Tensor:
-    """`balance_loss` of a mixture whose routers gave `scores` for `input_ids` ``[B, T]``; their load goes to `routers`."""
+    """`balance_loss` of a mixture whose routers gave `scores` for `input_ids` ``[B, T]``; `routers` gets their load."""
     config = language.config
     assert isinstance(config, MixtralConfig)
     assert config.pad_token_id is not None
