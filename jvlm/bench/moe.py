@@ -20,7 +20,7 @@ from jvlm.model.packed import PackedBatch
 from jvlm.text.shards import TokenShards
 from jvlm.train.config import LoopConfig, OptimizerConfig, PackingConfig
 from jvlm.train.loop import train
-from jvlm.train.objectives.next_token import NextToken, packed_hidden
+from jvlm.train.objectives.next_token import NextToken, experts_loss, language_model, packed_hidden
 from jvlm.train.routers import RouterLoad, routing_figures
 from jvlm.train.source import PackedRows, TokenDocuments
 
@@ -109,15 +109,15 @@ def _times(objectives: dict[str, NextToken], plan: Plan) -> dict[str, float]:
         for name, times in found.items():
             objective = objectives["dense" if name == "dense" else "mixture"]
             if name in WAYS:
-                objective.model.config._experts_implementation = name  # type: ignore[union-attr]
+                language_model(objective.model).config._experts_implementation = name
             times.append(_milliseconds(objective, batch))
-    objectives["mixture"].model.config._experts_implementation = "grouped_mm"  # type: ignore[union-attr]
+    language_model(objectives["mixture"].model).config._experts_implementation = WAYS[0]
     return {name: statistics.median(times[1:]) for name, times in found.items()}  # the first warms up
 
 
 def _milliseconds(objective: NextToken, batch: PackedBatch) -> float:
     started = time.perf_counter()
-    objective.loss_sum(batch).backward()  # type: ignore[no-untyped-call]
+    objective.loss_sum(batch).backward()
     seconds = time.perf_counter() - started
     objective.model.zero_grad()
     return seconds * 1000
@@ -127,13 +127,13 @@ def _milliseconds(objective: NextToken, batch: PackedBatch) -> float:
 def _load(objective: NextToken, plan: Plan) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Of rows behind those that were trained on: the figures of the log, and per layer each expert's share times their
     number."""
-    model, load = objective.model.eval(), RouterLoad()
+    model, load = language_model(objective.model.eval()), RouterLoad()
     begin = plan.steps * plan.rows
     for first in range(begin, begin + plan.measured_rows, plan.rows):
         batch = objective.rows.batch(range(first, first + plan.rows))
         with router_scores(model) as scores:
             packed_hidden(model, batch)
-        load.add(scores, batch.input_ids.ne(model.config.pad_token_id), plan.experts_per_token)  # type: ignore[union-attr, operator]
+        experts_loss(model, scores, batch.input_ids, load)
     routing = load.take()
     tokens = np.asarray(routing)[:, :-2]
     shares = tokens / tokens.sum(1, keepdims=True) * plan.num_experts

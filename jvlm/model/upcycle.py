@@ -7,7 +7,7 @@ new routers choose the model is what it was; training then takes the experts apa
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaForCausalLM, MistralForCausalLM
 
 from jvlm.errors import UsageError
@@ -53,8 +53,8 @@ def upcycle(folder: Path, num_experts: int, experts_per_token: int, out: Path, s
     loaded = load_directory(folder)
     whole = loaded.model if isinstance(loaded.model, JvlmModel) else None
     dense = whole.language if whole else loaded.model
-    plain = isinstance(dense, LlamaForCausalLM | MistralForCausalLM)
-    if not plain or any(name.endswith(".bias") for name, _ in dense.named_parameters()):
+    biased = isinstance(dense, nn.Module) and any(name.endswith(".bias") for name, _ in dense.named_parameters())
+    if biased or not isinstance(dense, LlamaForCausalLM | MistralForCausalLM):
         fix = "name a Llama or Mistral without biases, or a vision-language model around one"
         raise UsageError(f"a {loaded.kind} cannot be given experts", where=folder, fix=fix)
     torch.manual_seed(seed)
@@ -86,7 +86,7 @@ def with_experts(
         "sliding_window": None,
     }
     mixture = language_model_from(record | experts)
-    known = dict(dense.named_parameters())
+    known: dict[str, Tensor] = dict(dense.named_parameters())
     for name, parameter in mixture.named_parameters():
         parameter.copy_(_beginning(name, parameter, known))
     return mixture

@@ -24,7 +24,7 @@ def write_root(root: Path) -> None:
 
 def test_a_miniature(tmp_path):
     write_root(tmp_path)
-    small = {"hidden_size": 32, "num_layers": 2, "intermediate_size": 48, "num_experts": 4, "vocab_size": 330}
+    small = {"hidden_size": 32, "num_layers": 2, "intermediate_size": 48, "num_experts": 4, "vocab_size": 420}
     plan = replace(moe.FULL, **small, row_length=64, rows=2, steps=3, measured_rows=4, repeats=1, stride=2)
     found = moe.run(tmp_path, 1, lambda _: None, plan)
     json.dumps(found)
