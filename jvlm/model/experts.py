@@ -80,10 +80,12 @@ def balance_loss(config: MixtralConfig, scores: list[Tensor], real: Tensor) -> T
 
     At even odds the first is `num_experts_per_tok`. Tokens where `real` ``[B, T]`` is false (padding) do not count.
     A product of two means over the batch: unlike the cross-entropy it depends on how a batch is split.
+    It is taken layer by layer. Given all layers, transformers pools them: an expert overworked in one layer and idle in
+    the next then counts as even, and every layer may lean on two experts of eight.
     """
     real = real.flatten()
-    layers: Any = tuple(scores)
-    unevenness = load_balancing_loss_func(layers, config.num_local_experts, config.num_experts_per_tok, real)
+    experts, top_k = config.num_local_experts, config.num_experts_per_tok
+    unevenness: Any = torch.stack([load_balancing_loss_func((layer,), experts, top_k, real) for layer in scores]).mean()
     size = torch.stack([layer[real].logsumexp(-1).square().mean() for layer in scores]).mean()
     loss: Tensor = config.router_aux_loss_coef * unevenness + getattr(config, "router_z_loss_coef", 0.0) * size
     return loss

@@ -75,15 +75,16 @@ def by_hand(model, ids, real):
     hidden(model, ids)
     for hook in hooks:
         hook.remove()
-    chosen, odds, size, count = torch.zeros(4), torch.zeros(4), [], 0
+    unevenness, size = [], []
     for scores in seen:
-        size.append(sum(float(torch.logsumexp(token, 0)) ** 2 for token in scores) / len(scores))
+        chosen, odds, count = torch.zeros(4), torch.zeros(4), len(scores)
+        size.append(sum(float(torch.logsumexp(token, 0)) ** 2 for token in scores) / count)
         for token in scores:
-            count += 1
             odds += token.softmax(0)
             for expert in token.topk(config.num_experts_per_tok).indices:
                 chosen[expert] += 1
-    return float((chosen / count * odds / count).sum()) * 4, sum(size) / len(size)
+        unevenness.append(float((chosen / count * odds / count).sum()) * 4)
+    return sum(unevenness) / len(unevenness), sum(size) / len(size)
 
 
 @torch.no_grad()
@@ -168,6 +169,17 @@ def test_grouped_products_are_the_loop_over_experts_and_the_sum_of_all(tokenizer
             gate, up = (states @ block.experts.gate_up_proj[expert].T).chunk(2, -1)
             total += share[:, None] * ((F.silu(gate) * up) @ block.experts.down_proj[expert].T)
     torch.testing.assert_close(found["grouped_mm"][0], total, atol=1e-5, rtol=1e-4)
+
+
+def test_layers_that_lean_on_different_experts_are_not_even_together(mixture):
+    """Expert 0 has all of one layer and expert 1 all of the next: as uneven as it can be, though their sum is less so."""
+    mixture.config.router_z_loss_coef, mixture.config.router_aux_loss_coef = 0.0, 1.0
+    mixture.config.num_experts_per_tok = 1
+    layers = [torch.zeros(10, 4), torch.zeros(10, 4)]
+    layers[0][:, 0] = layers[1][:, 1] = 20.0
+    real = torch.ones(1, 10, dtype=torch.bool)
+    for scores in (layers, layers[:1]):
+        assert float(balance_loss(mixture.config, scores, real)) == pytest.approx(4, rel=1e-5)
 
 
 @pytest.mark.parametrize("balance", [1.0, 0.0])
