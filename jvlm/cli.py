@@ -12,7 +12,10 @@ from jvlm.commands import data as data_commands
 from jvlm.commands.app import replay, start_app
 from jvlm.commands.bench import bench
 from jvlm.commands.caption import caption
+from jvlm.commands.combine import combine
 from jvlm.commands.eval import evaluate
+from jvlm.commands.moe import upcycle
+from jvlm.commands.multilinguality import multilinguality
 from jvlm.commands.output import Json, Overrides
 from jvlm.commands.output import print_record as _print
 from jvlm.commands.output import quiet as _quiet
@@ -26,6 +29,9 @@ text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
 app.command()(bench)
 app.command()(caption)
+app.command()(combine)
+app.command()(multilinguality)
+app.command()(upcycle)
 app.command(name="eval")(evaluate)
 app.add_typer(audit_commands.app, name="audit")
 app.command(name="app")(start_app)

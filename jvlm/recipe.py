@@ -28,6 +28,7 @@ from jvlm.settings import (
     AnyDataStage,
     CaptionStage,
     ClipStage,
+    CombineStage,
     CorpusStage,
     EvalStage,
     ImagePhase,
@@ -51,13 +52,14 @@ STAGES = (
     "instruct",
     "prefer",
     "medical",
+    "combine",
     "eval",
     "caption",
     "report",
 )
 SHARED_STAGES = ("pretrain", "clip", "align", "pretrain_vl", "instruct", "prefer", "medical")
 """Stages whose training several processes can share."""
-MODEL_STAGES = ("medical", "prefer", "instruct", "pretrain_vl", "align", "pretrain")
+MODEL_STAGES = ("combine", "medical", "prefer", "instruct", "pretrain_vl", "align", "pretrain")
 """Stages that leave a model, the last first: that one is published as the run's model."""
 
 
@@ -84,6 +86,8 @@ class Stages(Config):
     """Direct preference optimisation on the model's own answers, or on given pairs."""
     medical: PhasedStage | None = None
     """Continual pretraining on medicine, then exam-style instruction, with replay."""
+    combine: CombineStage | None = None
+    """Makes one model of several checkpoints, without training."""
     eval: EvalStage | None = None
     """Scores the models of the stages above."""
     caption: CaptionStage | None = None
@@ -151,6 +155,7 @@ def _needs(stages: Stages) -> dict[str, tuple[str, ...]]:
         "instruct": ("align" if stages.clip or stages.align else "pretrain", *_data_needed(_phases(stages.instruct))),
         "prefer": ("instruct", *on_policy),
         "medical": ("instruct", *_data_needed(_phases(stages.medical))),
+        "combine": ("corpus", *_combine_needed(stages.combine)),
         "eval": ("medical", "align"),
         "caption": ("medical", "align"),
         "report": (),
@@ -163,6 +168,10 @@ def _phases(stage: PhasedStage | None) -> list[Phase]:
 
 def _data_needed(phases: Sequence[Phase]) -> tuple[str, ...]:
     return ("data",) if any(source.from_data_stage for phase in phases for source in phase.data) else ()
+
+
+def _combine_needed(stage: CombineStage | None) -> tuple[str, ...]:
+    return (*stage.of_the_run, *(("data",) if stage.exam else ())) if stage else ()
 
 
 def _start_faults(stages: Stages) -> list[str]:

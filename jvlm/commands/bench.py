@@ -75,6 +75,13 @@ def _generate(options: Options) -> dict[str, Any]:
     return generate.run(options.model, options.threads, say_aside, generate.Plan())
 
 
+def _moe(options: Options) -> dict[str, Any]:
+    from jvlm.bench import moe
+
+    _set_threads(options)
+    return moe.run(options.root, options.threads, say_aside)
+
+
 def _pretrain(options: Options) -> dict[str, Any]:
     from jvlm.bench import pretrain
 
@@ -102,6 +109,7 @@ BENCHMARKS: dict[str, Callable[[Options], dict[str, Any]]] = {
     "data": _data,
     "eval": _eval,
     "generate": _generate,
+    "moe": _moe,
     "pretrain": _pretrain,
     "tokenizer": _tokenizer,
     "train-vl": _train_vl,

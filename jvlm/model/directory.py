@@ -152,8 +152,9 @@ def _refuse_giants(kind: str, config: dict[str, Any], tokenizer: Tokenizer, weig
             raise DataError(f"config.json has {name} {value}, the weights have {len(weights)} tensors in all")
     with torch.device("meta"):
         described = sum(parameter.numel() for parameter in _build(kind, config, tokenizer)[0].parameters())
-    if described > 2 * weights.numel:  # a smaller difference is told by the name of what does not fit
-        raise DataError(f"config.json describes {described} parameters, the weights have {weights.numel}")
+    held = sum(shape.numel() for shape in weights.shapes.values())
+    if described > 2 * held:  # a smaller difference is told by the name of what does not fit
+        raise DataError(f"config.json describes {described} parameters, the weights have {held}")
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

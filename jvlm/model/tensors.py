@@ -1,6 +1,5 @@
 """Named tensors in safetensors files, in several where they are large, as Hugging Face lays weights out."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -71,9 +70,9 @@ class TensorFolder(Mapping[str, Tensor]):
         self._of = {name: file for file in self._files for name in file.keys()}  # noqa: SIM118  # not a dict
 
     @property
-    def numel(self) -> int:
-        """Numbers in all tensors, as the files' headers say."""
-        return sum(math.prod(file.get_slice(name).get_shape()) for name, file in self._of.items())
+    def shapes(self) -> dict[str, Size]:
+        """Of every tensor; none is read."""
+        return {name: Size(file.get_slice(name).get_shape()) for name, file in self._of.items()}
 
     def __getitem__(self, name: str) -> Tensor:
         tensor: Tensor = self._of[name].get_tensor(name)

@@ -55,6 +55,10 @@ def stage_function(name: str) -> Stage:
         from jvlm.stages.prefer import prefer
 
         return prefer
+    if name == "combine":
+        from jvlm.stages.combine import combine
+
+        return combine
     from jvlm.stages import finish
 
     return {"eval": finish.evaluate, "caption": finish.caption, "report": finish.report}[name]

@@ -86,6 +86,11 @@ class Tokenizer:
         """One more than the largest id."""
         return 1 + max(self._fast.get_vocab().values())
 
+    def piece(self, number: int) -> str | None:
+        """The token of an id, None where there is none."""
+        token: str | None = self._fast.id_to_token(number)
+        return token
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of `tokenizer.json`, hexadecimal."""

@@ -25,6 +25,7 @@ from jvlm.model.vision import VisionTower
 from jvlm.sample import Sample
 from jvlm.train.monitor import LossBySource
 from jvlm.train.order import permute
+from jvlm.train.routers import RouterLoad
 from jvlm.train.world import ONE_PROCESS, World, gather_rows
 
 MAX_LOGIT_SCALE = 4.6052  # ln 100, as in the paper
@@ -82,6 +83,7 @@ class Contrastive:
         self.normalise = VisionTower(config, model.visual).normalise
         self.rate_scale: dict[str, float] = {}
         self.by_source = LossBySource()  # stays empty: a pair's loss is its batch's too
+        self.routers = RouterLoad()  # stays empty: there are no experts
         self._flops_of_a_pair = counted(model, self._look_at_one)
 
     def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PairBatch]:
