@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from jvlm.commands import data as data_commands
-from jvlm.commands.eval import evaluate
+from jvlm.commands import judge as eval_commands
 from jvlm.commands.output import Json, Overrides
 from jvlm.commands.output import print_record as _print
 from jvlm.commands.output import quiet as _quiet
@@ -21,7 +21,7 @@ from jvlm.errors import EXIT_FAILURE, EXIT_ITEM_ERRORS, JvlmError, UsageError
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
-app.command(name="eval")(evaluate)
+app.add_typer(eval_commands.app, name="eval")
 app.add_typer(data_commands.app, name="data")
 app.add_typer(text_app, name="text")
 app.add_typer(tokenizer_app, name="tokenizer")
