@@ -16,9 +16,8 @@ from typing import Any
 from jvlm_data.exam_records import Entry, finish, picture, write_exam
 from jvlm_data.rows import Fault, below, read_rows, text, texts
 
-from jvlm.assets import asset
-from jvlm.config import load_config
 from jvlm.errors import DataError, UsageError
+from jvlm.eval.jmmmu import load_jmmmu
 from jvlm.images.shards import image_extension
 
 SOURCE = "huggingface.co/datasets/JMMMU/JMMMU"
@@ -34,9 +33,7 @@ def convert(source: Path, out: Path) -> dict[str, int]:
     Raises DataError when `source` does not hold the published layout, or nothing in it is usable; UsageError when
     parquet files cannot be read on this machine.
     """
-    from jvlm.eval.jmmmu import Jmmmu
-
-    specific = load_config(Jmmmu, asset("evals", "jmmmu.yaml")).culture_specific
+    specific = load_jmmmu().culture_specific
     tables, site = sorted(source.rglob("*.parquet")), source / "items.jsonl"
     if not tables and not site.is_file():
         fix = f"put a copy of {SOURCE} there: SUBJECT/test-….parquet with {', '.join(NEEDED)}; or the site's items.jsonl"

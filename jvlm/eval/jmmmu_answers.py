@@ -65,9 +65,12 @@ def _announced(said: str) -> list[str]:
     found = []
     for number, sentence in enumerate(sentences):
         marks = (*_ANNOUNCES, "＝", "=") if number == len(sentences) - 1 else _ANNOUNCES
-        tails = [sentence.split(mark)[-1].strip() for mark in marks if mark in sentence]
-        shortest = min((tail for tail in tails if tail), key=len, default="")
-        if shortest and shortest not in _MARKS:
+        shortest = ""
+        for mark in (mark for mark in marks if mark in sentence):
+            tail = sentence.split(mark)[-1].strip()
+            if not shortest or len(tail) < len(shortest):
+                shortest = tail
+        if shortest and shortest not in set(_MARKS):
             found.append(shortest)
     return found or [said.strip()]
 
