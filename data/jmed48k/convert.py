@@ -89,7 +89,7 @@ def _entry(row: dict[str, Any], profession: str, year: int, path: Path, source: 
     shared = row.get("text_reference") or ""
     if not isinstance(shared, str):
         raise DataError("field 'text_reference' is no text")
-    found = value(row, "options", dict)
+    found = value(row, "options", dict) if row.get("options") else {}
     images = value(row, "img", dict) if row.get("img") else {}
     content, drawn = (_names(images.get(name)) for name in ("content_img", "answer_img"))
     if row.get("text_only") is False and not content + drawn:
@@ -109,6 +109,7 @@ def _entry(row: dict[str, Any], profession: str, year: int, path: Path, source: 
     name = exam_name(profession, year)
     physicians = profession == "physician"
     group = f"{profession}-{year}-{section}-{fold(shared)[:80]}" if shared else f"{profession}-{year}-{section}{number}"
+    gold = [fold(str(label)) for label in value(row, "correct_answer", list)]
     record: dict[str, Any] = {
         "id": f"{profession}-{year}-{section}{number}",
         "exam": name if scored else f"jmed48k_{name}",
@@ -119,8 +120,8 @@ def _entry(row: dict[str, Any], profession: str, year: int, path: Path, source: 
         "shared_text": f"{shared}\n" if shared else "",
         "options": options,
         "images": [one for one, _ in shown] + ([] if one_each else [one for one, _ in of_options]),
-        "n_select": select_count(question),
-        "accept": [sorted(fold(str(label)) for label in value(row, "correct_answer", list))],
+        "n_select": select_count(question) if options else 1,
+        "accept": [sorted(gold) if options else ["".join(gold)]] if gold else [],
         "excluded": "none",
         "points": physician_points(section, number) if physicians else 1,
         "required": physicians and section in REQUIRED_BLOCKS,
