@@ -128,16 +128,16 @@ def test_the_reference_is_shown_where_the_kind_wants_it_and_nowhere_else(tmp_pat
         judged(judge, "mt_bench", missing, tmp_path)
 
 
-def side(question, own):
-    """The letter under which an answer stands."""
+def side(question):
+    """The letter under which the answer of the model stands."""
     text = question.messages[-1].text
-    return "A" if text.index(own) < text.index("相手" if own != "相手" else "答") else "B"
+    return "A" if text.index(f"答{question.id}-0") < text.index(f"相手{question.id}") else "B"
 
 
 def test_a_pair_is_asked_in_both_orders_and_disagreement_is_a_tie(tmp_path):
     def choose(question):
         number = int(question.id)
-        mine = side(question, "答")
+        mine = side(question)
         other = "AB"[mine == "A"]
         return {0: f"[[{mine}]]", 1: f"[[{other}]]", 2: "[[C]]", 3: "[[A]]", 4: "?"}[number % 5]
 
@@ -179,7 +179,7 @@ def test_players_in_the_judges_chair(protocol, tmp_path):
     cases = talks(20, {"mt_bench": ("writing",), "vicuna": ("generic",), "heron": ("conv",)}[protocol], 1)
 
     def praise(question):
-        mine = side(question, "答") if protocol == "vicuna" else ""
+        mine = side(question) if protocol == "vicuna" else ""
         return {"mt_bench": "[[10]]", "vicuna": f"[[{mine}]]", "heron": '{"score": 10, "score_gpt": 10}'}[protocol]
 
     best = judged(Made(praise, "praise"), protocol, cases, tmp_path)["score"]
