@@ -9,11 +9,11 @@ import typer
 
 from jvlm.commands import audit as audit_commands
 from jvlm.commands import data as data_commands
+from jvlm.commands import judge as eval_commands
 from jvlm.commands.app import replay, start_app
 from jvlm.commands.bench import bench
 from jvlm.commands.caption import caption
 from jvlm.commands.combine import combine
-from jvlm.commands.eval import evaluate
 from jvlm.commands.moe import upcycle
 from jvlm.commands.multilinguality import multilinguality
 from jvlm.commands.output import Json, Overrides
@@ -32,7 +32,7 @@ app.command()(caption)
 app.command()(combine)
 app.command()(multilinguality)
 app.command()(upcycle)
-app.command(name="eval")(evaluate)
+app.add_typer(eval_commands.app, name="eval")
 app.add_typer(audit_commands.app, name="audit")
 app.command(name="app")(start_app)
 app.command()(replay)
