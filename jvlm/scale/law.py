@@ -45,20 +45,18 @@ def fit(parameters: Sequence[float], losses: Sequence[float]) -> Law:
     """Raises UsageError for fewer than three sizes, or losses that do not fall."""
     if len(set(parameters)) < 3:
         raise UsageError(f"{len(set(parameters))} sizes", fix="a law of three numbers takes three sizes at least")
-    sizes, targets = np.asarray(parameters, float), np.asarray(losses, float)
-    middle = exp(float(np.log(sizes).mean()))
-    best: tuple[float, Law] | None = None
-    for exponent in EXPONENTS:
-        powers = (sizes / middle) ** -exponent
-        floor, scale = _linear(powers, targets)
-        if scale <= 0:
-            continue
-        error = float(_huber((floor + scale * powers) / targets - 1).sum())
-        if best is None or error < best[0] * (1 - 1e-9):
-            best = error, Law(floor, log(scale) + exponent * log(middle), float(exponent))
-    if best is None:
+    targets = np.asarray(losses, float)
+    logs = np.log(np.asarray(parameters, float))
+    middle = float(logs.mean())
+    powers = np.exp(-EXPONENTS[:, None] * (logs - middle))  # [exponents, sizes]
+    floors, scales = _linear(powers, targets)
+    errors = _huber((floors[:, None] + scales[:, None] * powers) / targets - 1).sum(1)
+    errors[scales <= 0] = np.inf
+    best = int(errors.argmin())
+    if not np.isfinite(errors[best]):
         raise UsageError("the loss does not fall with the size", fix="train longer, or look at the learning rates")
-    return best[1]
+    exponent = float(EXPONENTS[best])
+    return Law(float(floors[best]), log(float(scales[best])) + exponent * middle, exponent)
 
 
 def predict(parameters: Sequence[float], losses: Sequence[float], size: float) -> Prediction:
@@ -86,20 +84,22 @@ def _without(parameters: Sequence[float], losses: Sequence[float], index: int) -
     return fit([*parameters[:index], *parameters[index + 1 :]], [*losses[:index], *losses[index + 1 :]])
 
 
-def _linear(powers: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Floor, not below zero, and scale: relative errors by least squares, points far off weighing less each round."""
-    weights = np.ones_like(targets)
-    floor = scale = 0.0
+def _linear(powers: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Floor, not below zero, and scale for each exponent: least squares of relative errors, points far off weighing
+    less each round. powers ``[exponents, sizes]``, targets ``[sizes]``."""
+    weights = np.ones_like(powers)
+    floors = scales = np.zeros(len(powers))
     for _ in range(ROUNDS):
-        root = np.sqrt(weights) / targets
-        columns = np.stack([root, root * powers], 1)
-        floor, scale = np.linalg.lstsq(columns, root * targets, rcond=None)[0]
-        if floor < 0:
-            floor = 0.0
-            scale = float((columns[:, 1] @ (root * targets)) / (columns[:, 1] @ columns[:, 1]))
-        off = np.abs((floor + scale * powers) / targets - 1)
+        by = weights / targets**2
+        one, first, second = by.sum(1), (by * powers).sum(1), (by * powers**2).sum(1)
+        left, right = (by * targets).sum(1), (by * powers * targets).sum(1)
+        size = one * second - first**2
+        floors, scales = (second * left - first * right) / size, (one * right - first * left) / size
+        scales = np.where(floors < 0, right / second, scales)
+        floors = np.maximum(floors, 0.0)
+        off = np.abs((floors[:, None] + scales[:, None] * powers) / targets - 1)
         weights = HUBER / np.maximum(off, HUBER)
-    return float(floor), float(scale)
+    return floors, scales
 
 
 def _huber(errors: np.ndarray) -> np.ndarray:

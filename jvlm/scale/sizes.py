@@ -6,7 +6,8 @@ from math import log
 from jvlm.errors import UsageError
 from jvlm.model.config import LanguageConfig
 from jvlm.plan.parameters import language_parameters
-from jvlm.recipe import Recipe
+from jvlm.recipe import Recipe, Stages
+from jvlm.settings import PretrainStage
 
 ASPECT = 32
 """Width of the residual stream over the number of blocks; the sizes of `configs/sizes/` of 1 to 30 M have 25 to 32."""
@@ -81,7 +82,7 @@ def recipe_of(recipe: Recipe, parameters: int, tokens_per_parameter: float) -> R
     return recipe.model_copy(update={"stages": _only(recipe, pretrain)})
 
 
-def _only(recipe: Recipe, pretrain: object) -> object:
+def _only(recipe: Recipe, pretrain: PretrainStage) -> Stages:
     """The stages up to the pretraining, and no others."""
     stages = recipe.stages
     kept = {"data": stages.data, "corpus": stages.corpus, "tokenizer": stages.tokenizer, "pretrain": pretrain}
