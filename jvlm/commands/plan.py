@@ -44,23 +44,10 @@ def plan(
     With --gpus and --gpu also memory by part for every ZeRO stage, tokens a second, days, kWh, yen and the loss to
     expect, and what to change where it does not fit.
     """
-    from jvlm.assets import asset
-    from jvlm.plan.work import TEXT_PER_VIEW, Like
+    from jvlm.plan.ask import like_of
     from jvlm.recipe import load_recipe
 
-    recipe = load_recipe(config_file(config), overrides or [])
-    found = Like(text_per_view=text_per_view or TEXT_PER_VIEW)
-    if like is not None:
-        size = load_recipe(asset("configs", "sizes", f"{like}.yaml"), []).stages
-        assert size.pretrain is not None and size.tokenizer is not None
-        found = dataclasses.replace(found, language=size.pretrain.shape, vocab_size=size.tokenizer.vocab_size)
-    if tower_like is not None:
-        from jvlm.model.config import VisionConfig
-
-        try:
-            found = dataclasses.replace(found, tower=VisionConfig(open_clip=tower_like))
-        except ValueError as error:
-            raise UsageError(f"no such tower: {error}", where=tower_like) from None
+    recipe, found = load_recipe(config_file(config), overrides or []), like_of(like, tower_like, text_per_view)
     if (gpus is None) != (gpu is None):
         raise UsageError("--gpus says how many and --gpu which", fix="give both: --gpus 8 --gpu a100-40g")
     if gpus is None or gpu is None:

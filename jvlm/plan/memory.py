@@ -58,7 +58,7 @@ def memory(work: Work, gpus: int, zero: int | None, device: str = "cuda") -> Mem
         "activations": _language_activations(work, gpus, device),
         "tower": _tower_activations(work, gpus),
         "head": _head(work, gpus, device),
-        "buckets": STATE * BUCKET if zero and gpus > 1 else 0.0,
+        "buckets": STATE * BUCKET if zero else 0.0,
         "update": 2 * STATE * trained * share if zero and not main else 0.0,
     }
     always = sum(parts[name] for name in ("weights", "master copy", "moments", "buckets"))

@@ -153,7 +153,7 @@ def _nano(batch: int) -> float:
     parts = {
         "language": language_parameters(SMOL_LM2_135M, 49_152),
         "tower": tower_parameters(SIGLIP_B_224) - 768 * 768,
-        "projector": 12 * 768 * 576 // 3,
+        "projector": 4 * 768 * 576,
     }
     work = Work(
         "nanoVLM",
