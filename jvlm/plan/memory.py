@@ -56,7 +56,7 @@ def memory(work: Work, gpus: int, zero: int | None, device: str = "cuda") -> Mem
         "gradients": STATE * trained * parted[2],
         "copies in bfloat16": _copies(work),
         "activations": _language_activations(work, gpus, device),
-        "tower": _tower_activations(work, gpus),
+        "tower": _tower_activations(work, gpus, device),
         "head": _head(work, gpus, device),
         "buckets": STATE * BUCKET if zero else 0.0,
         "update": 2 * STATE * trained * share if zero and not main else 0.0,
@@ -97,12 +97,15 @@ def block_bytes(shape: LanguageConfig, precision: str, device: str = "cuda") -> 
     return norms + attention + c * d + shape.experts_per_token * (2 * c * d + 5 * c * f)
 
 
-def view_bytes(vision: VisionConfig, precision: str) -> float:
-    """What autograd keeps of one block of a ViT, for one patch: layer norms float32, four-fold feed-forward."""
-    w = vision.width
-    if precision == "bfloat16":  # norms' inputs, three casts, queries, keys, values, output, feed-forward before and after
-        return w * (2 * 4 + 2 * 2 + 3 * 2 + 2 * 2 + 2 * 8)
-    return w * (2 * 4 + 2 * 4 + 3 * 4 + 2 * 4 + 2 * 16)
+def view_bytes(vision: VisionConfig, precision: str, device: str = "cuda") -> float:
+    """What autograd keeps of one block of open_clip's ViT, for one patch.
+
+    What goes into the norms and comes out of them, queries, keys, values and output, the four-fold feed-forward before
+    and after its activation. Under autocast a GPU's norms are float32, a processor's are not.
+    """
+    c = 2 if precision == "bfloat16" else 4
+    norm = c if device == "cpu" else 4
+    return vision.width * (2 * norm + 2 * c + 3 * c + c + 2 * 4 * c) + 4 * 4
 
 
 def _language_activations(work: Work, gpus: int, device: str) -> float:
@@ -111,13 +114,13 @@ def _language_activations(work: Work, gpus: int, device: str) -> float:
         return 0.0
     tokens = micro_rows(work, gpus) * work.row_length
     block = block_bytes(shape, work.engine.precision, device)
-    blocks = block * shape.num_layers
-    if work.engine.recompute:  # what enters each block, and one block whole
-        blocks = 4 * shape.hidden_size * shape.num_layers + block
+    blocks = block * (shape.num_layers + 1)  # and the gradients of the one that is gone back through
+    if work.engine.recompute:  # what enters each block, and one block whole with its gradients
+        blocks = 4 * shape.hidden_size * shape.num_layers + 2 * block
     return tokens * (blocks + 4 * 4 * shape.hidden_size)  # embeddings, the last norm and the gradient that comes back
 
 
-def _tower_activations(work: Work, gpus: int) -> float:
+def _tower_activations(work: Work, gpus: int, device: str) -> float:
     """Of the tower, as far as it learns, of the projector, and of the pictures themselves; CLIP's texts too."""
     vision = work.vision
     if vision is None:
@@ -125,7 +128,7 @@ def _tower_activations(work: Work, gpus: int) -> float:
     views = micro_rows(work, gpus) * work.views
     places, c = vision.grid**2 + 1, 2 if work.engine.precision == "bfloat16" else 4
     pixels = 3 * vision.image_size**2 * (1 + 4)
-    kept = view_bytes(vision, work.engine.precision) * places
+    kept = view_bytes(vision, work.engine.precision, device) * places
     used = max(layer % vision.layers for layer in vision.feature_layers) + 1
     blocks = max(1.0, vision.layers * work.learns.get("tower", 0.0) - (vision.layers - used))
     features = places * vision.feature_width * (4 + c)
@@ -134,7 +137,7 @@ def _tower_activations(work: Work, gpus: int) -> float:
     text = 0.0
     if "text" in work.parts:
         as_tower = VisionConfig(width=vision.text_width)
-        text = view_bytes(as_tower, work.engine.precision) * vision.text_layers * vision.text_length
+        text = view_bytes(as_tower, work.engine.precision, device) * vision.text_layers * vision.text_length
     return views * (pixels + kept * blocks + features + text)
 
 
@@ -171,7 +174,7 @@ def _copies(work: Work) -> float:
 
 
 def _adamw_only(work: Work) -> float:
-    """Parameters that learn but are not Muon's: embeddings, norms, experts, the tower, all but the matrices of blocks."""
+    """Parameters that learn but are not Muon's: all but the matrices of blocks and of the projector."""
     shape = work.language
     if shape is None:
         return work.trained

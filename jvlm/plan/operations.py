@@ -1,8 +1,9 @@
 """Operations of a training stage, computed from shapes as `jvlm.model.flops` computes them from a model.
 
-Of a language model, for each token forward: 2 × the weights of its blocks' matrices that the token goes through, 2 × the
-head for a token that is trained, and 2 × layers × width × row length for attention, a row taken as one document under its
-causal mask: the most it can be. Backward is twice that where a part learns, once where a gradient only passes through.
+Of a language model, for each token forward: 2 × the weights of its blocks' matrices that the token goes through, 2 ×
+the head for a token that is trained, and 2 × layers × width × row length for attention, a row taken as one document
+under its causal mask: the most it can be. Backward is twice that where a part learns, once where a gradient only passes
+through.
 """
 
 from functools import cache

@@ -1,7 +1,7 @@
 """Published trainings beside what this plan says of them, by one set of assumptions.
 
-Where a publication states the share of the data sheet's speed that it reached (MFU), time is planned with that; else with
-the default, `time.DEFAULT_MFU`. Nothing else is adjusted to any row. What a publication leaves open, mostly how many
+Where a publication states the share of the data sheet's speed that it reached (MFU), time is planned with that; else
+with the default, `time.DEFAULT_MFU`. Nothing else is adjusted to any row. What a publication leaves open, mostly how many
 tokens were read, is assumed and said. A row that is off by more than `TOLERANCE` says why.
 """
 
@@ -79,8 +79,8 @@ def text_work(shape: LanguageConfig, vocab: int, tokens: float, row_length: int,
     """Pretraining on so many tokens."""
     steps = round(tokens / rows / row_length)
     parts = {"language": language_parameters(shape, vocab)}
-    settings = {"engine": BFLOAT16, "chunked_head": False} | given
-    return Work("pretrain", parts, {"language": 1.0}, steps, rows, row_length, language=shape, vocab_size=vocab, **settings)
+    shared: dict[str, Any] = {"language": shape, "vocab_size": vocab, "engine": BFLOAT16, "chunked_head": False}
+    return Work("pretrain", parts, {"language": 1.0}, steps, rows, row_length, **(shared | given))
 
 
 def image_work(
@@ -201,6 +201,7 @@ _NANO = "nanoVLM, README: peak of training on one H100, 128 tokens"
 _LLAVA = "LLaVA, README; scripts/v1_5: recomputation on"
 _VILA = "llm-jp-VILA, README; scripts/mdx/release: recomputation on"
 _TEXT = "300 tokens of text in a sample"
+_PADDED = "its batches are padded to their longest sample, which is computed too; rows here are packed"
 _FROZEN = (
     "a frozen language model sends no gradients between GPUs and steps no optimizer: it reached more than the default "
     "{mfu:.0%} of the data sheet (the published hours correspond to {would:.0%})"
@@ -252,11 +253,9 @@ COMPARISONS = (
         Comparison(f"nanoVLM 222M, batch of {batch}", mib, "MiB", lambda batch=batch: _nano(batch), "peak", _NANO)  # type: ignore[misc]
         for batch, mib in ((1, 4448.58), (16, 7604.36), (64, 20995.06), (256, 74561.08))
     ),
-    Comparison("LLaVA-1.5 7B, tuning", 10.0, "hours", lambda: _llava(VICUNA_7B, True), _TEXT, _LLAVA),
-    Comparison("LLaVA-1.5 13B, tuning", 20.0, "hours", lambda: _llava(VICUNA_13B, True), _TEXT, _LLAVA),
-    Comparison(
-        "LLaVA-1.5 7B, alignment", 3.5, "hours", lambda: _llava(VICUNA_7B, False), "30 tokens of text", _LLAVA
-    ),
+    Comparison("LLaVA-1.5 7B, tuning", 10.0, "hours", lambda: _llava(VICUNA_7B, True), _TEXT, _LLAVA, reason=_PADDED),
+    Comparison("LLaVA-1.5 13B, tuning", 20.0, "hours", lambda: _llava(VICUNA_13B, True), _TEXT, _LLAVA, reason=_PADDED),
+    Comparison("LLaVA-1.5 7B, alignment", 3.5, "hours", lambda: _llava(VICUNA_7B, False), "30 tokens of text", _LLAVA),
     Comparison(
         "LLaVA-1.5 13B, alignment",
         5.5,
@@ -266,9 +265,7 @@ COMPARISONS = (
         _LLAVA,
         reason=_FROZEN,
     ),
-    Comparison(
-        "llm-jp-VILA step 0", 116.0, "GPU hours", lambda: _vila(0), "40 tokens of text", _VILA, reason=_FROZEN
-    ),
+    Comparison("llm-jp-VILA step 0", 116.0, "GPU hours", lambda: _vila(0), "40 tokens of text", _VILA, reason=_FROZEN),
     Comparison(
         "llm-jp-VILA step 1",
         8_320.0,
@@ -330,4 +327,9 @@ def table() -> str:
         said = "; ".join(part for part in (row["assumed"], row["reason"]) if part)
         figures = f"{row['published']:,.5g} {row['unit']} | {row['planned']:,.5g} | {row['deviation']:+.0%}"
         lines.append(f"| {row['what']} | {figures} | {said} | {row['source']} |")
+    days = _hours(text_work(LLM_JP_13B, 50_570, 300e9, 2048, 1536), "a100-40g", 96) / 24
+    lines.append(
+        f"| LLM-jp-13B v1.0, 300 B tokens on 96 A100 40 GB | days not found published | {days:.1f} days | – "
+        f"| {DEFAULT_MFU:.0%} of the data sheet | model card: machine, tokens and shape |"
+    )
     return "\n".join(lines)

@@ -76,7 +76,7 @@ def _stage(
         out["to_fit"] = {"changes": more.changes, "fits": more.fits, "total_gib": more.then.total / GIB}
     if (note := uneven(work, gpus)) is not None:
         out["uneven"] = note
-    if work.stage == "pretrain" and work.language is not None:
+    if work.from_scratch:
         active, tokens = work.parameters - _idle(work), work.tokens
         loss = ladder_loss(ladder, active, tokens) if ladder else published_loss(active, tokens)
         out["forecast_loss"] = {"loss": loss.loss, "unit": loss.unit, "source": loss.source}
@@ -100,12 +100,13 @@ def lines(found: dict[str, Any]) -> list[str]:
     """The report as text, stage by stage: what a page or a terminal shows."""
     out: list[str] = []
     for stage in found["stages"]:
-        out += ["", *_lines(stage, found["memory_of_a_gpu_gib"])] if out else _lines(stage, found["memory_of_a_gpu_gib"])
+        out += [*_lines(stage, found["memory_of_a_gpu_gib"]), ""]
     total = found["together"]
     text = f"together: {_time(total['days'])}, {total['gpu_hours']:,.0f} GPU hours, {total['kwh']:,.0f} kWh"
-    out += ["", text + (f", {total['yen']:,.0f} yen" if "yen" in total else "")]
+    out.append(text + (f", {total['yen']:,.0f} yen" if "yen" in total else ""))
     speed = f"{found['gpus']} × {found['gpu']} at {found['mfu']:.0%} of the data sheet's speed ({found['source']})"
-    return [*out, f"assumed: {speed}; {found['text_tokens_per_view']} tokens of text beside each view of an image"]
+    beside = f"; {found['text_tokens_per_view']} tokens of text beside each view of an image"
+    return [*out, f"assumed: {speed}" + (beside if any(s["views_of_images"] for s in found["stages"]) else "")]
 
 
 def _lines(stage: dict[str, Any], room: float) -> list[str]:

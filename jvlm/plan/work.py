@@ -54,6 +54,8 @@ class Work:
     """Share of the positions that are trained, at most."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     muon: bool = False
+    from_scratch: bool = False
+    """A pretraining that begins with random weights: laws say something of its loss."""
     chunked_head: bool = True
     """The vocabulary's scores never stand whole (`jvlm.model.loss`); not so in most published trainings."""
 
@@ -96,7 +98,8 @@ def _works(recipe: Recipe, like: Like) -> Iterator[Work]:
             shape = stages.pretrain.shape
             parts["language"] = language_parameters(shape, vocab)
         common = _packed(stages.pretrain.loop, stages.pretrain.packing)
-        yield Work("pretrain", dict(parts), {"language": 1.0}, language=shape, vocab_size=vocab, **common)
+        common |= {"language": shape, "vocab_size": vocab, "from_scratch": stages.pretrain.start_from is None}
+        yield Work("pretrain", dict(parts), {"language": 1.0}, **common)
     if stages.clip:
         yield _clip(stages.clip, vocab)
     images: dict[str, Any] = {}
@@ -124,7 +127,11 @@ def _works(recipe: Recipe, like: Like) -> Iterator[Work]:
     if stages.prefer:
         # both answers of a pair, at most this long; the reference is computed beforehand, forward only
         assert shape is not None
-        given = {"rows": 2 * stages.prefer.pairs, "row_length": shape.max_length, "views": 1.0 if images else 0.0}
+        given: dict[str, Any] = {
+            "rows": 2 * stages.prefer.pairs,
+            "row_length": shape.max_length,
+            "views": 1.0 if images else 0.0,
+        }
         given |= {"language": shape, "vocab_size": vocab, **images} | _loop(stages.prefer.loop)
         yield Work("prefer", dict(parts), _shares(stages.prefer, parts, images.get("vision")), **given)
     for name, settings in _folders("medical", stages.medical):
@@ -149,7 +156,7 @@ def _clip(stage: ClipStage, vocab: int) -> Work:
 
 
 def _shares(settings: Learning, parts: Mapping[str, int], vision: VisionConfig | None) -> dict[str, float]:
-    shares = {part: 1.0 for part in settings.train if part in parts}
+    shares: dict[str, float] = {part: 1.0 for part in settings.train if part in parts}
     if "tower" in shares and vision is not None and settings.tower_layers is not None:
         shares["tower"] = min(1.0, settings.tower_layers / vision.layers)
     return shares

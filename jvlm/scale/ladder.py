@@ -47,7 +47,7 @@ def run_ladder(
     with what is there as soon as three sizes are. Raises UsageError for fewer than three sizes.
     """
     if len(sizes) < 3:
-        raise UsageError(f"{len(sizes)} sizes", fix="a law of three numbers takes three sizes at least: --sizes 1m,2m,4m")
+        raise UsageError(f"{len(sizes)} sizes", fix="a law of three numbers takes three at least: --sizes 1m,2m,4m")
     if both := sizes.keys() & ahead.keys():
         raise UsageError(f"{', '.join(sorted(both))} cannot be both fitted and forecast", fix="leave it out of one")
     plans = {name: recipe_of(recipe, count, budget) for name, count in (sizes | ahead).items()}
@@ -131,6 +131,4 @@ def _drawn(record: dict[str, Any]) -> str:
     ends = [n for n, _ in points] + [f["parameters"] for f in record["forecasts"]]
     low, high = log10(min(ends)), log10(max(ends))
     curve = [(x, law.loss(10**x)) for x in (low + (high - low) * i / 39 for i in range(40))]
-    return line_chart(
-        {"law": curve, "measured": [(log10(n), loss) for n, loss in points]}, "parameters, log 10", UNIT
-    )
+    return line_chart({"law": curve, "measured": [(log10(n), loss) for n, loss in points]}, "parameters, log 10", UNIT)

@@ -66,7 +66,8 @@ def test_text_takes_the_operations_counted_from_the_model(shape):
     "learns", [["projector"], ["projector", "language"], ["tower", "projector", "language"], ["language"]], ids=str
 )
 def test_images_take_the_operations_counted_from_the_model(vision, learns):
-    model = JvlmModel(build_language_model(LANGUAGE, VOCAB, 0, 1, 2), build_tower(vision), PROJECTOR, ImageIds(9, 10, 11, 12))
+    language = build_language_model(LANGUAGE, VOCAB, 0, 1, 2)
+    model = JvlmModel(language, build_tower(vision), PROJECTOR, ImageIds(9, 10, 11, 12))
     train_only(model, learns)
     parts = {
         "language": language_parameters(LANGUAGE, VOCAB),

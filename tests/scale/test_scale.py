@@ -108,11 +108,47 @@ def test_a_forecast_from_a_ladder_is_labelled(tmp_path):
     assert "200 tokens a parameter in place of 20" in longer.source
     assert published_loss(70 * 10**9, 1_400 * 10**9).loss == pytest.approx(1.94, abs=0.01)  # Chinchilla's own
     file.write_text("{}")
-    with pytest.raises(JvlmError, match="not the ladder.json"):
+    with pytest.raises(JvlmError, match="not the ladder"):
         ladder_loss(file, 1, 1)
 
 
-@pytest.mark.slow
+def test_a_ladder_is_runs_that_share_a_corpus(tmp_path, monkeypatch):
+    """What a run leaves is made up here, by a law; the one below runs them."""
+    from jvlm.files import write_json
+    from jvlm.scale import ladder
+
+    asked, law = [], Law(1.5, np.log(2.0) + 0.2 * np.log(1e6), 0.2)
+
+    def run_recipe(recipe, folder, say, until):
+        asked.append((folder.name, until))
+        if until == "tokenizer":
+            for stage in ("corpus", "tokenizer"):
+                (folder / stage).mkdir(parents=True, exist_ok=True)
+            return
+        assert (folder / "corpus").resolve() == folder.parent / "shared" / "corpus"
+        count = language_parameters(recipe.stages.pretrain.language, recipe.stages.tokenizer.vocab_size)
+        loop, packing = recipe.stages.pretrain.loop, recipe.stages.pretrain.packing
+        tokens = loop.steps * packing.rows * packing.row_length
+        metrics = {"parameters": count, "tokens_seen": tokens, "bpc_model": law.loss(count)}
+        (folder / "pretrain").mkdir(exist_ok=True)
+        write_json(folder / "pretrain" / "done.json", {"seconds": 1.0, "metrics": metrics})
+
+    monkeypatch.setattr(ladder, "run_recipe", run_recipe)
+    recipe = load_recipe(asset("configs", "ladder.yaml"), [])
+    sizes, ahead = parse_sizes("500k,1m,2m,4m"), parse_sizes("8m")
+    record = ladder.run_ladder(recipe, sizes, ahead, 2.0, tmp_path, lambda text: None, check=True)
+    assert asked == [("shared", "tokenizer"), *((name, "pretrain") for name in ("500k", "1m", "2m", "4m", "8m"))]
+    assert record == read_json(tmp_path / "ladder.json")
+    (forecast,) = record["forecasts"]
+    assert forecast["measured"] == pytest.approx(forecast["loss"], rel=1e-3)
+    assert forecast["low"] <= forecast["loss"] <= forecast["high"]
+    assert len(record["leave_one_out_errors"]) == 4
+    assert (tmp_path / "ladder.svg").read_text().startswith("<svg")
+    ours = ladder_loss(tmp_path / "ladder.json", forecast["parameters"], 2 * forecast["parameters"])
+    assert ours.loss == pytest.approx(forecast["loss"])
+
+
+@pytest.mark.long
 def test_a_ladder_goes_on_and_what_is_done_is_not_run_again(tmp_path):
     """Sizes far too small to mean anything: what is looked at is what runs, and when."""
     from jvlm.scale.ladder import run_ladder
@@ -121,28 +157,32 @@ def test_a_ladder_goes_on_and_what_is_done_is_not_run_again(tmp_path):
         "name": "tiny",
         "threads": 1,
         "stages": {
-            "corpus": {"inputs": [{"path": str(_texts(tmp_path)), "source": "toy"}], "held_out_share": 0.1, "workers": 1},
-            "tokenizer": {"vocab_size": 400},
+            "corpus": {
+                "inputs": [{"path": str(_texts(tmp_path)), "source": "toy"}],
+                "held_out_share": 0.1,
+                "workers": 1,
+            },
+            "tokenizer": {"vocab_size": 640},
             "pretrain": {
                 "ngram_order": None,
-                "language": {"hidden_size": 16, "num_layers": 1, "num_heads": 1, "intermediate_size": 32},
+                "language": {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "intermediate_size": 32},
                 "packing": {"row_length": 64, "rows": 4},
                 "loop": {"steps": 1, "checkpoint_every": 50},
             },
         },
     }
     recipe = load_config(Recipe, None, [], settings)
-    sizes, ahead = parse_sizes("12k,18k,27k"), parse_sizes("40k")
+    sizes, ahead = parse_sizes("13k,22k,33k"), parse_sizes("45k")
     out, said = tmp_path / "ladder", []
     record = run_ladder(recipe, sizes, ahead, 0.5, out, said.append)
-    assert [rung["size"] for rung in record["rungs"]] == ["12k", "18k", "27k"]
-    assert (out / "18k" / "tokenizer").resolve() == (out / "shared" / "tokenizer").resolve()
+    assert [rung["size"] for rung in record["rungs"]] == ["13k", "22k", "33k"]
+    assert (out / "22k" / "tokenizer").resolve() == (out / "shared" / "tokenizer").resolve()
     assert read_json(out / "ladder.json") == record
     assert "measured" not in record["forecasts"][0]
     assert (out / "ladder.svg").read_text().startswith("<svg")
-    done = (out / "12k" / "pretrain" / "done.json").stat().st_mtime_ns
+    done = (out / "13k" / "pretrain" / "done.json").stat().st_mtime_ns
     checked = run_ladder(recipe, sizes, ahead, 0.5, out, said.append, check=True)
-    assert (out / "12k" / "pretrain" / "done.json").stat().st_mtime_ns == done
+    assert (out / "13k" / "pretrain" / "done.json").stat().st_mtime_ns == done
     assert checked["rungs"] == record["rungs"]
     (forecast,) = checked["forecasts"]
     assert forecast["measured"] == checked["trained_forecasts"][0]["loss"]
@@ -150,7 +190,7 @@ def test_a_ladder_goes_on_and_what_is_done_is_not_run_again(tmp_path):
     with pytest.raises(UsageError, match="other settings"):
         run_ladder(recipe, sizes, ahead, 1.0, out, said.append)
     with pytest.raises(UsageError, match="both fitted and forecast"):
-        run_ladder(recipe, sizes, {"12k": 12_000}, 0.5, out, said.append)
+        run_ladder(recipe, sizes, {"13k": 13_000}, 0.5, out, said.append)
 
 
 def _texts(folder):
