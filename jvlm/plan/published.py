@@ -1,8 +1,8 @@
 """Published trainings beside what this plan says of them, by one set of assumptions.
 
 Where a publication states the share of the data sheet's speed that it reached (MFU), time is planned with that; else
-with the default, `time.DEFAULT_MFU`. Nothing else is adjusted to any row. What a publication leaves open, mostly how many
-tokens were read, is assumed and said. A row that is off by more than `TOLERANCE` says why.
+with the default, `time.DEFAULT_MFU`. Nothing else is adjusted to any row. What a publication leaves open, mostly how
+many tokens were read, is assumed and said. A row that is off by more than `TOLERANCE` says why.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,14 +1,18 @@
 """The plan's memory against what torch really holds: state byte by byte, activations as autograd keeps them."""
 
+import weakref
 from contextlib import nullcontext
 
 import pytest
 import torch
 from tiny import shake
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
 from jvlm.model.jvlm import hidden_states
 from jvlm.model.language import build_language_model
+from jvlm.model.loss import cross_entropy_sum
 from jvlm.model.vision import build_tower
 from jvlm.plan.advice import advice
 from jvlm.plan.gpus import GPUS
@@ -117,6 +121,55 @@ def test_what_autograd_keeps_of_a_towers_block_is_what_is_planned(precision):
     assert view_bytes(VisionConfig(width=128), precision, "cpu") == pytest.approx(block, rel=0.15)
 
 
+class Peak(TorchDispatchMode):
+    """Most bytes that tensors made within take at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self.known = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self.known:
+                storage = tensor.untyped_storage()
+                self.known.add(storage._cdata)
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
+        return out
+
+    def _freed(self, key, size):
+        self.known.discard(key)
+        self.live -= size
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("muon", [True, False])
+def test_the_peak_of_a_training_is_the_one_planned(muon, recompute):
+    """Every tensor of two steps, with the loss and the optimizers a training has."""
+    shape = LanguageConfig(hidden_size=128, num_layers=8, num_heads=4, intermediate_size=352)
+    engine_config = EngineConfig(recompute=recompute)
+    ids = torch.randint(VOCAB, (4, 256))
+
+    class Training:
+        def loss_sum(self, ids):
+            return cross_entropy_sum(run(self.model, ids), ids, self.model.lm_head)[0]
+
+    with Peak() as seen:
+        training = Training()
+        training.model = model = build_language_model(shape, VOCAB, 0, 1, 2).train()
+        config = LoopConfig(optimizer=OptimizerConfig(muon=muon), engine=engine_config)
+        with prepared_blocks(model, engine_config):
+            engine = TorchEngine(Forward(training, "float32", torch.device("cpu")), config, {}, World())
+            for _ in range(2):
+                engine.backward(engine.loss_sum(ids) / ids.numel(), last=True)
+                engine.step(1.0)
+    planned = memory(text(shape, rows=4, engine=engine_config, muon=muon), 1, None, "cpu").peak
+    assert planned == pytest.approx(seen.peak, rel=0.15)
+
+
 def test_recomputed_blocks_keep_what_enters_them():
     shape, engine = SHAPES["heads"], EngineConfig(recompute=True)
     model = build_language_model(shape, VOCAB, 0, 1, 2).train()
@@ -126,7 +179,7 @@ def test_recomputed_blocks_keep_what_enters_them():
     works = (text(shape, engine=e) for e in (EngineConfig(), engine))
     whole, planned = (memory(work, 1, None, "cpu").parts["activations"] for work in works)
     block, width = block_bytes(shape, "float32", "cpu"), shape.hidden_size
-    assert planned == 512 * (2 * block + (shape.num_layers + 4) * 4 * width)
+    assert planned == 512 * (block + (shape.num_layers + 4) * 4 * width)
     assert less < planned < whole
     assert 512 * shape.num_layers * 4 * width <= less <= 512 * (shape.num_layers + 4) * 4 * width
 

@@ -79,5 +79,5 @@ def test_a_training_on_this_processor_takes_what_is_planned(capsys):
         )
     assert by_its_own == pytest.approx(seen["seconds"], rel=0.15)
     assert by_default == pytest.approx(seen["seconds"], rel=0.75)
-    # the process also holds what its allocator does not give back; what is planned is tensors
-    assert planned == pytest.approx(seen["bytes"], rel=0.35)
+    # tensors are planned (test_plan_memory.py holds their peak to it); a process holds what its allocator keeps as well
+    assert 0.9 * planned < seen["bytes"] < 2.2 * planned
