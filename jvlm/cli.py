@@ -16,11 +16,14 @@ from jvlm.commands.caption import caption
 from jvlm.commands.combine import combine
 from jvlm.commands.moe import upcycle
 from jvlm.commands.multilinguality import multilinguality
-from jvlm.commands.output import Json, Overrides
+from jvlm.commands.output import ConfigPath, Json, Overrides
+from jvlm.commands.output import config_file as _config
 from jvlm.commands.output import print_record as _print
 from jvlm.commands.output import quiet as _quiet
 from jvlm.commands.output import say as _say
 from jvlm.commands.output import table as _table
+from jvlm.commands.plan import plan
+from jvlm.commands.scale import scale
 from jvlm.commands.serve import serve
 from jvlm.errors import EXIT_FAILURE, JvlmError, UsageError
 
@@ -36,12 +39,13 @@ app.add_typer(eval_commands.app, name="eval")
 app.add_typer(audit_commands.app, name="audit")
 app.command(name="app")(start_app)
 app.command()(replay)
+app.command()(plan)
+app.command()(scale)
 app.command()(serve)
 app.add_typer(data_commands.app, name="data")
 app.add_typer(text_app, name="text")
 app.add_typer(tokenizer_app, name="tokenizer")
 
-ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; configs that ship with jvlm are found by name too.")]
 Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 
 
@@ -131,33 +135,6 @@ def convert_weights(
     from jvlm.model.pickled import convert_pickled
 
     print(f"{out}: {convert_pickled(file, out)} tensors")
-
-
-@app.command()
-def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False) -> None:
-    """What a recipe costs: parameters, tokens, operations and memory of each training stage."""
-    import dataclasses
-
-    from jvlm.plan import plan as make_plan
-    from jvlm.recipe import load_recipe
-
-    rows = [dataclasses.asdict(row) for row in make_plan(load_recipe(_config(config), overrides or []))]
-    if as_json:
-        print(json.dumps({"stages": rows}))
-        return
-    _table(
-        ["stage", "parameters", "tokens", "operations", "weights + optimizer"],
-        [
-            [
-                r["stage"],
-                f"{r['parameters']:,}",
-                f"{r['tokens']:,}",
-                f"{r['operations']:.2e}",
-                f"{r['state_gib']:.3f} GiB",
-            ]
-            for r in rows
-        ],
-    )
 
 
 @app.command()
@@ -319,15 +296,3 @@ def _print_headline(folder: Path) -> None:
     rows = headline_table(read_json(folder / "report.json"))
     _table(["figure", "value", "target", "met"], [[str(cell) for cell in row] for row in rows])
     print(f"report: {folder / 'report.html'}\nmodel: {folder / 'model'}")
-
-
-def _config(path: Path) -> Path:
-    """The file itself, or the one of that name that ships with jvlm."""
-    from jvlm.assets import asset
-
-    if path.exists():
-        return path
-    shipped = [file for file in asset("configs").rglob("*.yaml") if file.name == path.name]
-    if not shipped:
-        raise UsageError("config file not found", where=path)
-    return shipped[0]
