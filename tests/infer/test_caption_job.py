@@ -18,7 +18,7 @@ from jvlm.errors import DataError, UsageError
 from jvlm.files import read_json, read_json_lines, sha256_bytes, sha256_file
 from jvlm.images.shards import ShardReader, check_shards
 from jvlm.infer.caption import job, unit
-from jvlm.infer.caption.ledger import Ledger
+from jvlm.infer.caption.ledger import Ledger, Torn
 from jvlm.infer.caption.plan import Settings
 from jvlm.infer.caption.unit import CODES, Tools
 from jvlm.infer.generate import VisionLanguageModel
@@ -165,6 +165,16 @@ def test_a_unit_that_was_damaged_on_the_disk_is_made_again(folder, tmp_path):
         report = run(folder, tmp_path / "out", unit=2)
         assert report.written == 2
         assert output(tmp_path / "out") == whole
+
+
+def test_a_disk_that_keeps_nothing_ends_the_job(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Ledger, "rows", _torn)
+    with pytest.raises(DataError, match="not those of their record"):
+        run(folder, tmp_path / "out", unit=5)
+
+
+def _torn(ledger, number):
+    raise Torn("the rows are not those of their record", where=f"units/{number:06d}.jsonl")
 
 
 def test_rows_that_failed_are_tried_again_when_asked(folder, tmp_path):

@@ -26,7 +26,7 @@ class FirstSeen:
 
     Two hashes at most three bits apart agree in one of four bands of 16 bits: only those that share a band are
     compared. What is near another is not kept, so that a million copies of one picture cost nothing; a row that others
-    are duplicates of is never a duplicate itself. Memory: 40 bytes and the name of each picture that is no copy.
+    are duplicates of is never a duplicate itself. Memory: about 300 bytes for each picture that is no copy.
     """
 
     def __init__(self) -> None:

@@ -75,6 +75,7 @@ def caption(
         ledger = Ledger(out)
         watch = Watch(out, plan, ledger)
         retry = {u: r.attempt for u, r in ledger.records.items() if r.failed} if retry_failed else {}
+        torn: set[int] = set()
         written = 0
 
         def tell() -> None:
@@ -101,8 +102,12 @@ def caption(
             try:
                 _finish(out, plan, leases, formats)
                 break
-            except Torn as error:  # by a fault of the disk: the unit is made again
-                ledger.forget(int(Path(str(error.where)).stem))
+            except Torn as error:  # by a fault of the disk: the unit is made again, once
+                unit = int(Path(str(error.where)).stem)
+                if unit in torn:
+                    raise
+                torn.add(unit)
+                ledger.forget(unit)
         on_progress(watch.progress("done"))
         return _report(plan, ledger, written, complete=True)
 
