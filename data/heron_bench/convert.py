@@ -1,7 +1,8 @@
 """Japanese Heron-Bench as published (github.com/turingmotors/heron) → its questions and pictures.
 
-Layout: ``questions_ja.jsonl`` (question_id, image, category, image_category, text), ``context_ja.jsonl`` (image, caption:
-the picture in words), ``answers_gpt4.jsonl`` (question_id, text: the answer that others are rated beside), ``images/``.
+Layout: ``questions_ja.jsonl`` (question_id, image, category, image_category, text), ``context_ja.jsonl`` (image,
+caption: the picture in words), ``answers_gpt4.jsonl`` (question_id, text: the answer that others are rated beside),
+``images/``.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Japanese Vicuna QA as published (github.com/ku-nlp/ja-vicuna-qa-benchmark) → its questions and judgments.
 
-Layout: ``data/jp_bench/question.jsonl``, rows of question_id, category and turns; ``reference_answer/gpt-4/results.jsonl``
-and ``model_answer/openai--text-davinci-003/results.jsonl`` (question_id, choices[0].turns), the answers that others
-are held against; ``model_judgment/pairwise/gpt-4/*.jsonl`` with two answers each and the winner in both orders.
+Layout: ``data/jp_bench/question.jsonl``, rows of question_id, category and turns; results.jsonl of
+``reference_answer/gpt-4`` and ``model_answer/openai--text-davinci-003`` (question_id, choices[0].turns), the answers
+that others are held against; ``model_judgment/pairwise/gpt-4/*.jsonl`` with two answers each and the winner in both orders.
 """
 
 from pathlib import Path
@@ -46,9 +46,8 @@ def _judgment(row: dict[str, Any], kinds: dict[str, str], references: dict[str, 
     identity = str(value(row, "question_id", int))
     models = text(row, "model_1"), text(row, "model_2")
     won = {"model_1": "won", "model_2": "lost", "tie": "tie"}
-    given: dict[str, float | str] = {
-        arm: won[said] for arm, name in (("order 1", "g1_winner"), ("order 2", "g2_winner")) if (said := row.get(name)) in won
-    }
+    orders = {"order 1": row.get("g1_winner"), "order 2": row.get("g2_winner")}
+    given: dict[str, float | str] = {arm: won[said] for arm, said in orders.items() if said in won}
     if identity not in kinds or not given:
         raise DataError("a judgment without a question or a verdict")
     answers = value(row, "answer_1", str), value(row, "answer_2", str)

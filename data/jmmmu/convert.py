@@ -36,7 +36,7 @@ def convert(source: Path, out: Path) -> dict[str, int]:
     specific = load_jmmmu().culture_specific
     tables, site = sorted(source.rglob("*.parquet")), source / "items.jsonl"
     if not tables and not site.is_file():
-        fix = f"put a copy of {SOURCE} there: SUBJECT/test-….parquet with {', '.join(NEEDED)}; or the site's items.jsonl"
+        fix = f"put a copy of {SOURCE} there: SUBJECT/test-….parquet with {', '.join(NEEDED)}"
         raise DataError("no question found", where=source, fix=fix)
     faults: list[Fault] = []
     entries: list[Entry] = []

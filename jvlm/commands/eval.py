@@ -163,7 +163,7 @@ def open_judge(where: str | None, model: str | None) -> Any:
         return UrlJudge(where, model)
     folder = Path(where)
     if not folder.is_dir():
-        raise UsageError(f"'{where}' is neither a model directory nor an address", fix="give a folder or https://HOST/v1")
+        raise UsageError(f"'{where}' is no model directory and no address", fix="give a folder or https://HOST/v1")
     loaded, fingerprint = _load(folder, "chat" if _has_chat_template(folder) else "plain")
     return LocalJudge(loaded, f"{folder.name} {fingerprint[:12]}")
 

@@ -114,7 +114,10 @@ def _verdicts(judgments: Sequence[Judgment], verdicts: Verdicts, seed: int) -> R
     own["both"] = {i: outcome([verdicts.arms[arm][i] for arm in orders]) for i in range(len(judgments))}
     found = {}
     for arm, values in own.items():
-        given = [outcome([one.given.get(a) for a in orders]) if arm == "both" else one.given.get(arm) for one in judgments]
+        given = [
+            outcome([one.given.get(order) for order in orders]) if arm == "both" else one.given.get(arm)
+            for one in judgments
+        ]
         read = [i for i, value in values.items() if value is not None and given[i] is not None]
         groups = [judgments[i].case.group_id for i in read]
         found[arm] = agreement_of_verdicts([str(values[i]) for i in read], [str(given[i]) for i in read], groups, seed)

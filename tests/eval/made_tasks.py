@@ -219,7 +219,8 @@ def _turns(path: Path, turns: int, category: str = "writing") -> None:
 
 def answers(who: str, turns: int, ids: range = range(len(THINGS))) -> list[dict[str, Any]]:
     """Rows of FastChat's files of answers."""
-    return [{"question_id": i, "choices": [{"index": 0, "turns": [f"{who}{i}-{n}" for n in range(turns)]}]} for i in ids]
+    said = {i: [f"{who}{i}-{n}" for n in range(turns)] for i in ids}
+    return [{"question_id": i, "choices": [{"index": 0, "turns": texts}]} for i, texts in said.items()]
 
 
 def _ja_mt_bench(source: Path) -> None:
@@ -312,7 +313,8 @@ def _jmed48k(source: Path) -> None:
                 row |= {"options": {str(n): "" if drawn else f"{folder}{section}{i}{n}" for n in range(1, 6)}}
                 row |= {"correct_answer": ["2", "4"] if many else [str(1 + i * i % 5)]}
                 img = {"content_img": [] if row["text_only"] else [f"{section}{i}.png"]}
-                img |= {"answer_img": [f"{section}{i}-{n}.png" for n in range(1, 6 if i == 3 else 2)] if drawn else None}
+                options = [f"{section}{i}-{n}.png" for n in range(1, 6 if i == 3 else 2)]
+                img |= {"answer_img": options if drawn else None}
                 rows.append(row | {"img": img, "text_only": row["text_only"] and not drawn})
         paper = source / "JMed48k-eval" / folder / f"{folder}_2021"
         write(paper / "questions.json", json.dumps({"questions": rows}))
@@ -330,7 +332,8 @@ def jmmmu_rows(subject: str) -> list[dict[str, Any]]:
         options = [f"{t}{i}甲", f"{t}{i}乙", f"<image {named[1]}>" if len(named) > 1 else f"{t}{i}丙", f"{t}{i}丁"]
         row |= {"options": repr([] if is_open else options), "answer": f"{t}{i}" if is_open else "ABCD"[i * i % 4]}
         row |= {"question_type": "open" if is_open else "multiple-choice", "explanation": ""}
-        row |= {f"image_{n}": {"bytes": encoded_image(i + n), "path": None} if n in named else None for n in range(1, 8)}
+        shown = {n: {"bytes": encoded_image(i + n), "path": None} for n in named}
+        row |= {f"image_{n}": shown.get(n) for n in range(1, 8)}
         rows.append(row)
     return rows
 

@@ -71,7 +71,8 @@ def test_what_cannot_be_used_is_recorded_with_what_was_expected(tmp_path, name):
 
 
 def test_pictures_are_found_where_their_names_say(tmp_path):
-    folder = paper(tmp_path / "in", [row(img={"content_img": "a.png"}), row(question_number=2, img={"content_img": ["s/b.png"]})])
+    rows = [row(img={"content_img": "a.png"}), row(question_number=2, img={"content_img": ["s/b.png"]})]
+    folder = paper(tmp_path / "in", rows)
     _pictures(folder / "JMed48k-eval/03_PHN/x_2022", ["a.png"])
     _pictures(folder / "JMed48k-eval/03_PHN/x_2022/s", ["b.png"])
     assert convert(folder, tmp_path / "out") == {"items": 2, "images": 2, "errors": 0}

@@ -22,7 +22,7 @@ from jvlm.model.processor import Processor
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return build_all(tmp_path_factory.mktemp("made")) 
+    return build_all(tmp_path_factory.mktemp("made"))
 
 
 class Replay:
@@ -152,7 +152,7 @@ def test_a_broken_file_of_judgments_is_told_with_its_line(tmp_path):
 
 @pytest.mark.shared
 def test_the_published_judgments_of_gpt_4(data_root, tmp_path):
-    """Read by our rules, what GPT-4 wrote gives what was published: every score, every winner; and prompts are the same."""
+    """Read by our rules, what GPT-4 wrote gives what was published: every score, every winner; prompts are the same."""
     bench = data_root / "evals" / "ja_mt_bench" / "stability"
     pairs = data_root / "evals" / "ja_vicuna_qa"
     if not bench.is_dir() or not pairs.is_dir():

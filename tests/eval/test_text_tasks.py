@@ -251,7 +251,10 @@ def test_a_turn_that_does_not_fit_ends_the_conversation_before_it(data, tmp_path
     task = load_task("ja_mt_bench")
     items, _ = prepare(task, data)
     player = Player(task, items, constant("ね"))
-    player.refusals = lambda samples, choices: ["full" if s.id == "3" and len(s.messages) > 1 else None for s in samples]
+    full = {"3"}  # at its second turn
+    player.refusals = lambda samples, choices: [
+        "full" if s.id in full and len(s.messages) > 1 else None for s in samples
+    ]
     result = evaluate_task(player, task, data, tmp_path, name="m", judge=FIVES)
     assert result["not_asked"] == {"3": "full"}
     assert (result["judged"]["n_answers"], result["judged"]["asked"]) == (13, 2 * 13 - 1)
@@ -375,7 +378,8 @@ def test_unknown_names_are_told():
 
 def test_suites_name_what_there_is():
     exams = {"toyworld", "igakuqa", "igakuqa119", "clinical_lab", *EXAMS}
-    for suite in ("toy", "jglue", "japanese", "knowledge_graph", "medical", "exams", "more_exams", "judged", "pictures"):
+    known = ("toy", "jglue", "japanese", "knowledge_graph", "medical", "exams", "more_exams", "judged", "pictures")
+    for suite in known:
         assert set(load_suite(suite)) <= {*NAMES, *exams}
 
 
