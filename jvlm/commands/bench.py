@@ -19,7 +19,7 @@ class Options(NamedTuple):
     out: Path
     litgpt_python: Path | None
     model: Path | None
-    count: int
+    images: int
     lm_eval_python: Path | None
 
     @property
@@ -46,7 +46,7 @@ def _attention(options: Options) -> dict[str, Any]:
 def _caption_chaos(options: Options) -> dict[str, Any]:
     from jvlm.bench import caption_chaos
 
-    return caption_chaos.run(options.count, options.model, say_aside)
+    return caption_chaos.run(options.images, options.model, say_aside)
 
 
 def _corpus(options: Options) -> dict[str, Any]:
