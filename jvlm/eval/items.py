@@ -124,7 +124,7 @@ def place_images(text: str, count: int) -> list[Part]:
     end = 0
     for mark in _MARK.finditer(text):
         number = int(mark.group(1)) - 1
-        if number < count and number not in placed:
+        if 0 <= number < count and number not in placed:
             parts += [*([text[end : mark.start()]] if mark.start() > end else []), number]
             placed.add(number)
             end = mark.end()

@@ -63,8 +63,8 @@ def load_task_items(path: Path) -> list[TaskItem]:
 
 
 def _item(record: Any, folder: Path) -> TaskItem:
-    item = TaskItem(**{"images": []} | {f.name: record[f.name] for f in fields(TaskItem) if f.name != "images"})
-    images = record.get("images", [])  # most sets have none, and do not say so
+    images = record.get("images", [])  # files of an older converter do not name them
+    item = TaskItem(**{f.name: record[f.name] for f in fields(TaskItem) if f.name != "images"})
     texts = [item.id, item.group_id, item.kind, *item.fields.values(), *item.choices, *item.answers, *images]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("something is no text")
