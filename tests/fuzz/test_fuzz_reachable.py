@@ -46,7 +46,7 @@ def test_nothing_of_the_kind_is_called(tally) -> None:
 
 
 def test_the_scan_sees_what_it_looks_for(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("test_reachable.ROOT", tmp_path)
+    monkeypatch.setattr("test_fuzz_reachable.ROOT", tmp_path)
     bad = tmp_path / "bad.py"
     bad.write_text(
         "eval(x)\nimport pickle\npickle.loads(b)\nsubprocess.run(c, shell=True)\nload(p, trust_remote_code=a)\n"
