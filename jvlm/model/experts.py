@@ -85,10 +85,15 @@ def balance_loss(config: MixtralConfig, scores: list[Tensor], real: Tensor) -> T
     """
     real = real.flatten()
     experts, top_k = config.num_local_experts, config.num_experts_per_tok
-    unevenness: Any = torch.stack([load_balancing_loss_func((layer,), experts, top_k, real) for layer in scores]).mean()
+    unevenness = torch.stack([_unevenness(layer, experts, top_k, real) for layer in scores]).mean()
     size = torch.stack([layer[real].logsumexp(-1).square().mean() for layer in scores]).mean()
     loss: Tensor = config.router_aux_loss_coef * unevenness + getattr(config, "router_z_loss_coef", 0.0) * size
     return loss
+
+
+def _unevenness(scores: Tensor, num_experts: int, top_k: int, real: Tensor) -> Tensor:
+    found: Any = load_balancing_loss_func((scores,), num_experts, top_k, real)
+    return torch.as_tensor(found)
 
 
 def split_experts(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
