@@ -115,8 +115,8 @@ def _language_activations(work: Work, gpus: int, device: str) -> float:
     tokens = micro_rows(work, gpus) * work.row_length
     block = block_bytes(shape, work.engine.precision, device)
     blocks = block * (shape.num_layers + 1)  # and the gradients of the one that is gone back through
-    if work.engine.recompute:  # what enters each block, and one block whole, whose gradients come as it goes
-        blocks = 4 * shape.hidden_size * shape.num_layers + block
+    if work.engine.recompute:  # what enters each block, and one block whole with its gradients, at most
+        blocks = 4 * shape.hidden_size * shape.num_layers + 2 * block
     return tokens * (blocks + 4 * 4 * shape.hidden_size)  # embeddings, the last norm and the gradient that comes back
 
 

@@ -167,7 +167,10 @@ def test_the_peak_of_a_training_is_the_one_planned(muon, recompute):
                 engine.backward(engine.loss_sum(ids) / ids.numel(), last=True)
                 engine.step(1.0)
     planned = memory(text(shape, rows=4, engine=engine_config, muon=muon), 1, None, "cpu").peak
-    assert planned == pytest.approx(seen.peak, rel=0.15)
+    if recompute:  # a block's gradients come as its activations go: the plan is on the safe side
+        assert seen.peak < planned < 1.3 * seen.peak
+    else:
+        assert planned == pytest.approx(seen.peak, rel=0.15)
 
 
 def test_recomputed_blocks_keep_what_enters_them():
@@ -179,7 +182,7 @@ def test_recomputed_blocks_keep_what_enters_them():
     works = (text(shape, engine=e) for e in (EngineConfig(), engine))
     whole, planned = (memory(work, 1, None, "cpu").parts["activations"] for work in works)
     block, width = block_bytes(shape, "float32", "cpu"), shape.hidden_size
-    assert planned == 512 * (block + (shape.num_layers + 4) * 4 * width)
+    assert planned == 512 * (2 * block + (shape.num_layers + 4) * 4 * width)
     assert less < planned < whole
     assert 512 * shape.num_layers * 4 * width <= less <= 512 * (shape.num_layers + 4) * 4 * width
 
