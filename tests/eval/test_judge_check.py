@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def data(tmp_path_factory):
 class Replay:
     """Says what `say` makes of a question's id and arm, told by its text."""
 
-    about = {"id": "replay", "kind": "made"}
+    about: ClassVar = {"id": "replay", "kind": "made"}
 
     def __init__(self, say, name="replay"):
         self.say, self.name = say, name
@@ -70,9 +71,9 @@ def test_one_that_says_the_opposite_or_nothing_or_draws(data, tmp_path):
     assert results["ja_vicuna_qa"]["failures"] == 6  # its ties are no verdict
     silent = check_judge(Replay(lambda question: "……", "silent"), data, tmp_path)
     assert silent["ja_mt_bench"]["failures"] == silent["ja_mt_bench"]["asked"] == 26
-    assert silent["ja_mt_bench"]["ratings"]["turn 1"] == {"n": 0} | dict.fromkeys(
-        ("pearson", "spearman", "kendall", "equal"), {"value": None, "interval": None}
-    )
+    assert silent["ja_mt_bench"]["ratings"]["turn 1"] == {"n": 0} | {
+        name: {"value": None, "interval": None} for name in ("pearson", "spearman", "kendall", "equal")
+    }
     kappas = []
     for seed in range(30):
         draw = np.random.default_rng(seed)

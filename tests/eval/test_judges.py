@@ -3,6 +3,7 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_pairs_of_scores_are_read(said, read):
 class Made:
     """A judge that says what `choose` makes of the user's turn."""
 
-    about = {"id": "made", "kind": "made"}
+    about: ClassVar = {"id": "made", "kind": "made"}
 
     def __init__(self, choose, name="made"):
         self.choose, self.name, self.asked = choose, name, []
@@ -190,7 +191,7 @@ def test_players_in_the_judges_chair(protocol, tmp_path):
         draw = np.random.default_rng(seed)
 
         def choose(question, draw=draw):
-            one, other = draw.integers(1, 11, 2)
+            one, _ = draw.integers(1, 11, 2)
             said = {"mt_bench": f"[[{one}]]", "vicuna": f"[[{'ABC'[one % 3]}]]"}
             return said.get(protocol, json.dumps({"score": int(one), "score_gpt": 5}))
 
@@ -239,7 +240,7 @@ def test_what_the_judge_refuses_is_told(tmp_path):
 
 def test_a_local_model_is_asked_what_fits_it():
     class Short:
-        settings = {"template": "chat", "precision": "float32"}
+        settings: ClassVar = {"template": "chat", "precision": "float32"}
 
         def refusals(self, samples, choices):
             return ["too long" if len(sample.messages[-1].text) > 3 else None for sample in samples]
@@ -327,10 +328,12 @@ def test_a_busy_server_is_asked_again_after_a_while(server):
 
 def test_a_server_that_never_answers_ends_the_work_and_what_was_said_stays(server, tmp_path):
     server.replies = [reply(), reply(), (500, b"down", {})]
+    judge = UrlJudge(server.url, "m", lambda seconds: None)
+    first, second, third = talks(3, turns=1)
+    for case in (first, second):  # one by one, so that they are written
+        judged(judge, "mt_bench", [case], tmp_path)
     with pytest.raises(JvlmError, match=r"does not answer: status 500: down.*go on"):
-        judge = UrlJudge(server.url, "m", lambda seconds: None)
-        for case in talks(3, turns=1):  # one by one, so that the first are written
-            judged(judge, "mt_bench", [case], tmp_path)
+        judged(judge, "mt_bench", [third], tmp_path)
     assert len(server.seen) == 2 + 5
     assert sum(len(read_json_lines(path)) for path in tmp_path.rglob("samples.jsonl")) == 2
     server.shutdown()

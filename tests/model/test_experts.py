@@ -172,7 +172,7 @@ def test_grouped_products_are_the_loop_over_experts_and_the_sum_of_all(tokenizer
 
 
 def test_layers_that_lean_on_different_experts_are_not_even_together(mixture):
-    """Expert 0 has all of one layer and expert 1 all of the next: as uneven as it can be, though their sum is less so."""
+    """Expert 0 has all of one layer and expert 1 all of the next: as uneven as can be, though their sum is less so."""
     mixture.config.router_z_loss_coef, mixture.config.router_aux_loss_coef = 0.0, 1.0
     mixture.config.num_experts_per_tok = 1
     layers = [torch.zeros(10, 4), torch.zeros(10, 4)]
