@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -17,7 +16,7 @@ CHECK, MODELS = "judge-check", "models"
 class _ModelsOrVerb(TyperGroup):
     """`jvlm eval MODEL...` scores models; the name of a verb in the first place is that verb."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args if args[:1] in ([CHECK], [MODELS]) else [MODELS, *args])
 
 
