@@ -167,7 +167,7 @@ def test_the_published_judgments_of_gpt_4(data_root, tmp_path):
         case = judgment.case
         text = how.question(case.id, case.kind, 0, case.fields).messages[-1].text
         same += text == row["user_prompt"]
-        said[text] = row["judgment"]
+        said[case.id] = row["judgment"]
         assert judgment.given == {"turn 1": row["score"]}
         assert read_rating(row["judgment"]) == row["score"]
     assert same == 243  # those judged in the later of two wordings
@@ -181,8 +181,8 @@ def test_the_published_judgments_of_gpt_4(data_root, tmp_path):
 
     def replay(question):
         text = question.messages[-1].text
-        if text in said:
-            return said[text]
+        if question.id in said:
+            return said[question.id]
         asked = re.search(r"\[ユーザーの質問\]\n(.*?)\n\n\[", text, re.S)[1]
         first = re.search(r"\[アシスタントAの答えの始まり\]\n(.*)\n\[アシスタントAの答えの終わり\]", text, re.S)[1]
         second = re.search(r"\[アシスタントBの答えの始まり\]\n(.*)\n\[アシスタントBの答えの終わり\]", text, re.S)[1]
