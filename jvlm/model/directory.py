@@ -140,19 +140,36 @@ def load_directory(folder: Path) -> Loaded:
     return Loaded(kind, model.eval(), processor)
 
 
+def load_processor(folder: Path) -> Processor:
+    """What feeds the model of a directory; no weight is read. Raises DataError."""
+    config = read_json(Path(folder) / "config.json")
+    try:
+        return _processor(config, Tokenizer.load(folder), folder)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"cannot be loaded: {error}", where=folder) from None
+
+
 def _build(kind: str | None, config: dict[str, Any], tokenizer: Tokenizer, folder: Path) -> tuple[nn.Module, Processor]:
+    processor = _processor(config, tokenizer, folder)
     if kind in CLASSES:
-        return _language(config), Processor(tokenizer)
-    if kind == "jvlm":
-        vision, projector = VisionConfig(**config["vision"]), ProjectorConfig(**config["projector"])
-        processor = Processor(tokenizer, vision, projector, TilesConfig(**config["tiles"]))
-        model = JvlmModel(_language(config["language"]), build_tower(vision), projector, processor.image_ids)
-        return model, processor
-    if kind == "jvlm_clip":
-        vision = VisionConfig(**config["vision"])
-        processor = Processor(tokenizer, vision)
+        return _language(config), processor
+    vision, projector = processor.vision, processor.projector
+    assert vision is not None
+    if projector is None:
         sigmoid = config.get("logit_bias", False)
         return build_clip(vision, tokenizer.vocab_size, processor.pad, processor.end, sigmoid), processor
+    return JvlmModel(_language(config["language"]), build_tower(vision), projector, processor.image_ids), processor
+
+
+def _processor(config: dict[str, Any], tokenizer: Tokenizer, folder: Path) -> Processor:
+    kind = config.get("model_type")
+    if kind in CLASSES:
+        return Processor(tokenizer)
+    if kind == "jvlm":
+        vision, projector = VisionConfig(**config["vision"]), ProjectorConfig(**config["projector"])
+        return Processor(tokenizer, vision, projector, TilesConfig(**config["tiles"]))
+    if kind == "jvlm_clip":
+        return Processor(tokenizer, VisionConfig(**config["vision"]))
     raise DataError(f"unknown model_type {kind!r}", where=folder / "config.json", fix=f"known: {', '.join(KINDS)}")
 
 
