@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from jvlm.commands import data as data_commands
+from jvlm.commands import trace as trace_commands
 from jvlm.commands.eval import evaluate
 from jvlm.commands.output import Json, Overrides
 from jvlm.commands.output import print_record as _print
@@ -25,6 +26,7 @@ app.command(name="eval")(evaluate)
 app.add_typer(data_commands.app, name="data")
 app.add_typer(text_app, name="text")
 app.add_typer(tokenizer_app, name="tokenizer")
+app.add_typer(trace_commands.app, name="trace")
 
 ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; configs that ship with jvlm are found by name too.")]
 Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
@@ -185,7 +187,7 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(help="ablation, attention, corpus, data, eval, pretrain, tokenizer or train-vl")
+        str, typer.Argument(help="ablation, attention, corpus, data, eval, pretrain, tokenizer, trace or train-vl")
     ],
     as_json: Json = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
@@ -204,7 +206,7 @@ def bench(
     ] = None,
 ) -> None:
     """Run a benchmark: what is compared is measured side by side in one run."""
-    known = ("ablation", "attention", "corpus", "data", "eval", "pretrain", "tokenizer", "train-vl")
+    known = ("ablation", "attention", "corpus", "data", "eval", "pretrain", "tokenizer", "trace", "train-vl")
     if name not in known:
         raise UsageError(f"no benchmark '{name}'", fix=f"known: {', '.join(known)}")
     if name not in ("attention", "data") and data_root is None:
@@ -228,6 +230,11 @@ def bench(
 
         assert data_root is not None
         result = train_vl.run(data_root, threads, _say_aside, train_vl.FULL)
+    elif name == "trace":
+        from jvlm.bench import trace
+
+        assert data_root is not None
+        result = trace.run(data_root, _say_aside, trace.Plan())
     elif name == "eval":
         import torch
 
