@@ -10,6 +10,7 @@ import typer
 from jvlm.commands import audit as audit_commands
 from jvlm.commands import data as data_commands
 from jvlm.commands import judge as eval_commands
+from jvlm.commands import trace as trace_commands
 from jvlm.commands.app import replay, start_app
 from jvlm.commands.bench import bench
 from jvlm.commands.caption import caption
@@ -45,6 +46,7 @@ app.command()(serve)
 app.add_typer(data_commands.app, name="data")
 app.add_typer(text_app, name="text")
 app.add_typer(tokenizer_app, name="tokenizer")
+app.add_typer(trace_commands.app, name="trace")
 
 Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 

@@ -95,6 +95,12 @@ def _tokenizer(options: Options) -> dict[str, Any]:
     return tokenizer.run(options.root, options.threads)
 
 
+def _trace(options: Options) -> dict[str, Any]:
+    from jvlm.bench import trace
+
+    return trace.run(options.root, say_aside, trace.Plan())
+
+
 def _train_vl(options: Options) -> dict[str, Any]:
     from jvlm.bench import train_vl
 
@@ -112,6 +118,7 @@ BENCHMARKS: dict[str, Callable[[Options], dict[str, Any]]] = {
     "moe": _moe,
     "pretrain": _pretrain,
     "tokenizer": _tokenizer,
+    "trace": _trace,
     "train-vl": _train_vl,
 }
 WITHOUT_DATA = ("attention", "caption-chaos", "data", "generate")

@@ -167,20 +167,35 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _build(kind: str, config: dict[str, Any], tokenizer: Tokenizer) -> tuple[nn.Module, Processor]:
+    processor = _processor(kind, config, tokenizer)
     if kind in CLASSES:
-        return _language(config), Processor(tokenizer)
+        return _language(config), processor
+    vision, projector = processor.vision, processor.projector
+    assert vision is not None
+    if projector is None:
+        sigmoid = config.get("logit_bias", False)
+        return build_clip(vision, tokenizer.vocab_size, processor.pad, processor.end, sigmoid), processor
+    return JvlmModel(_language(config["language"]), build_tower(vision), projector, processor.image_ids), processor
+
+
+def load_processor(folder: Path) -> Processor:
+    """What feeds the model of a directory; no weight is read. Raises DataError."""
+    config = read_json(Path(folder) / "config.json")
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind not in KINDS or kind == TOWER:
+        raise DataError(f"model_type {kind!r} has no processor", where=Path(folder) / "config.json")
+    try:
+        return _processor(kind, config, Tokenizer.load(folder))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"cannot be loaded: {error}", where=folder) from None
+
+
+def _processor(kind: str, config: dict[str, Any], tokenizer: Tokenizer) -> Processor:
+    if kind in CLASSES:
+        return Processor(tokenizer)
     if kind == "jvlm":
-        processor = vision_language_processor(config, tokenizer)
-        assert processor.vision is not None
-        assert processor.projector is not None
-        tower = build_tower(processor.vision)
-        model = JvlmModel(_language(config["language"]), tower, processor.projector, processor.image_ids)
-        return model, processor
-    assert kind == "jvlm_clip"
-    vision = VisionConfig(**config["vision"])
-    processor = Processor(tokenizer, vision)
-    sigmoid = config.get("logit_bias", False)
-    return build_clip(vision, tokenizer.vocab_size, processor.pad, processor.end, sigmoid), processor
+        return vision_language_processor(config, tokenizer)
+    return Processor(tokenizer, VisionConfig(**config["vision"]))
 
 
 def vision_language_processor(config: Mapping[str, Any], tokenizer: Tokenizer) -> Processor:

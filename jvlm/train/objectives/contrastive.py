@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -53,6 +54,14 @@ def caption_of(sample: Sample) -> str:
     raise DataError("an image-text pair without text", where=sample.id)
 
 
+def pairs_of(step: int, count: int, batch_size: int, seed: int, world: World = ONE_PROCESS) -> NDArray[np.int64]:
+    """Numbers of this process's pairs in the batch of a step (from 0), of `count` pairs."""
+    per_epoch = count // batch_size  # the rest of an epoch would repeat a pair inside a batch
+    epoch, at = divmod(step, per_epoch)
+    places = np.asarray(world.share(range(at * batch_size, (at + 1) * batch_size)), dtype=np.int64)
+    return permute(places, count, seed, epoch)
+
+
 class Contrastive:
     """The loss of each pair among the pairs of the global batch, summed over this process's.
 
@@ -88,14 +97,11 @@ class Contrastive:
 
     def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PairBatch]:
         """This process's share of the pairs, as one: what a pair is told from must be there."""
-        count = len(self.shards)
-        per_epoch = count // self.batch_size  # the rest of an epoch would repeat a pair inside a batch
-        epoch, at = divmod(step, per_epoch)
-        places = np.asarray(world.share(range(at * self.batch_size, (at + 1) * self.batch_size)), dtype=np.int64)
+        numbers = pairs_of(step, len(self.shards), self.batch_size, self.seed, world)
         samples: list[Sample] = []
         pictures: list[np.ndarray] = []
         undecoded: list[tuple[str, str]] = []
-        for sample in (self.shards.read(int(i)) for i in permute(places, count, self.seed, epoch)):
+        for sample in (self.shards.read(int(i)) for i in numbers):
             try:
                 pictures.append(self.processor.pixels(load_image(sample.images[0])))
                 samples.append(sample)
