@@ -239,7 +239,7 @@ def run_recipe(recipe: Recipe, run: Path, say: Callable[[str], None], until: str
             stages = stages[: [stage.name for stage in stages].index(until) + 1]
         for stage in stages:
             if done := stage_record(run, stage.name):
-                audit.stage_done(run, stage.name, done["metrics"])
+                audit.stage_done(run, stage.name, done.get("metrics", {}))
                 say(f"{stage.name}: done ({done['seconds']:.0f} s)")
         _start(recipe, run, [stage for stage in stages if stage_record(run, stage.name) is None])
         if until is None and publish_model(recipe, run):

@@ -31,6 +31,7 @@ from jvlm.text.tokenizer import Tokenizer
 WEIGHTS = "model"  # the stem of their files
 TOWER = "jvlm_tower"
 KINDS = (*CLASSES, "jvlm", "jvlm_clip", TOWER)
+_LAYERS = ("num_hidden_layers", "layers", "text_layers")
 _OLDER_SPELLING = ("rope_theta", "rope_scaling", "torch_dtype", "dtype")
 
 
@@ -148,7 +149,7 @@ def load_directory(folder: Path) -> Loaded:
 def _refuse_giants(kind: str, config: dict[str, Any], tokenizer: Tokenizer, weights: TensorFolder) -> None:
     """Before anything is allocated: a config may not describe a model much larger than its weights."""
     for name, value in _leaves(config):
-        if "layer" in name and isinstance(value, int) and value > len(weights):
+        if name in _LAYERS and isinstance(value, int) and value > len(weights):
             raise DataError(f"config.json has {name} {value}, the weights have {len(weights)} tensors in all")
     with torch.device("meta"):
         described = sum(parameter.numel() for parameter in _build(kind, config, tokenizer)[0].parameters())
