@@ -75,6 +75,9 @@ def test_every_missing_predecessor_is_named(tmp_path):
 def test_shipped_recipes_are_whole():
     for path in sorted(asset("configs").glob("*.yaml")):
         recipe = load_recipe(path, [])
+        if path.stem == "ladder":  # the template of the runs of `jvlm scale`
+            assert [key.name for key in stage_keys(recipe)] == ["corpus", "tokenizer", "pretrain"]
+            continue
         # nothing knows the truth about real pictures: no answer of the model's can be judged there
         left_out = ["prefer"] if recipe.stages.data.set == "real" else []
         if path.stem == "text":
