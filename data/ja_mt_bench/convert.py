@@ -58,7 +58,5 @@ def _judgment(row: dict[str, Any]) -> Judgment:
     reference = read["reference"]
     kind = "referenced" if reference is not None else ""
     references = [reference] if reference is not None else []
-    case = Case(
-        f"{identity} {text(row, 'model')}", identity, kind, [read["question"]], [read["answer"]], references
-    )
+    case = Case(f"{identity} {text(row, 'model')}", identity, kind, [read["question"]], [read["answer"]], references)
     return Judgment(case, "mt_bench_ja", "gpt-4", {f"turn {value(row, 'turn', int)}": score})

@@ -11,7 +11,18 @@ VERSION = "jmmmu-v1"
 
 _MARKS = ",.!?;:'、。！？；："
 _JAPANESE = r"[\u3040-\u30FF\u4E00-\u9FFF]"
-_ANNOUNCES = ("よって", "よって、", "答えは", "答えは、", "最終的に", "最終的に、", "解答は", "解答は、", "回答は", "回答は、")
+_ANNOUNCES = (
+    "よって",
+    "よって、",
+    "答えは",
+    "答えは、",
+    "最終的に",
+    "最終的に、",
+    "解答は",
+    "解答は、",
+    "回答は",
+    "回答は、",
+)
 _SENTENCE = re.compile(r"[。！？.]\s*|\n")
 _NUMBERS = (
     re.compile(r"-?\b\d{1,3}(?:,\d{3})+\b"),
@@ -54,9 +65,7 @@ def open_is_right(said: str, accepted: Sequence[str]) -> bool:
     read = {value for part in _announced(said) for text in (part, *_numbers(part)) for value in _normal(text)}
     wanted = {value for text in accepted for value in _normal(text)}
     texts = [value for value in read if isinstance(value, str)]
-    return any(
-        value in read if isinstance(value, float) else any(value in text for text in texts) for value in wanted
-    )
+    return any(value in read if isinstance(value, float) else any(value in text for text in texts) for value in wanted)
 
 
 def _announced(said: str) -> list[str]:

@@ -309,7 +309,10 @@ def _jmed48k(source: Path) -> None:
             for i, t in enumerate(THINGS):
                 many, drawn = i % 5 == 4, i % 6 == 3
                 row = {"question_number": i * 4 + 1, "section": section, "text_reference": "共通の文。" * (i in (6, 7))}
-                row |= {"question_text": f"{section}{t}はどれか。" + ("２つ選べ。" if many else ""), "text_only": i % 3 > 0}
+                row |= {
+                    "question_text": f"{section}{t}はどれか。" + ("２つ選べ。" if many else ""),
+                    "text_only": i % 3 > 0,
+                }
                 row |= {"options": {str(n): "" if drawn else f"{folder}{section}{i}{n}" for n in range(1, 6)}}
                 row |= {"correct_answer": ["2", "4"] if many else [str(1 + i * i % 5)]}
                 img = {"content_img": [] if row["text_only"] else [f"{section}{i}.png"]}

@@ -1,8 +1,8 @@
 """Heron-Bench: a made sample of the published layout."""
 
 import pytest
-from made_tasks import _heron_bench, write_lines
 from jvlm_data.heron_bench.convert import convert
+from made_tasks import _heron_bench, write_lines
 from published import faults
 
 from jvlm.errors import DataError

@@ -28,10 +28,8 @@ def data(tmp_path_factory):
 class Replay:
     """Says what `say` makes of a question's id and arm, told by its text."""
 
-    about = {"id": "replay", "kind": "made"}
-
     def __init__(self, say, name="replay"):
-        self.say, self.name = say, name
+        self.say, self.name, self.about = say, name, {"id": "replay", "kind": "made"}
 
     def answer(self, questions, max_new_tokens):
         return [Generation(self.say(question), "stop", 1) for question in questions]

@@ -58,7 +58,7 @@ def test_killed_at_three_moments_and_resumed(work, tmp_path, short):
     arms = {part.split('"arm": "')[1].split('"')[0] for part in whole}
     assert {"image", "removed", "answer", "turn 1", "turn 2"} <= arms
     draw, fork, moments = random.Random(3), multiprocessing.get_context("fork"), set()
-    for number in range(3):
+    for _ in range(3):
         child = fork.Process(target=evaluate, args=(work, out))
         child.start()
         wanted = len(records(out)) + draw.randint(1, len(whole) // 4)
@@ -70,7 +70,7 @@ def test_killed_at_three_moments_and_resumed(work, tmp_path, short):
         assert child.exitcode == -signal.SIGKILL
         assert len(set(records(out))) == len(records(out)) < len(whole)
         moments.add(len(records(out)))
-    assert len(moments) == 3, number
+    assert len(moments) == 3
     evaluate(work, out)
     assert records(out) == whole
 

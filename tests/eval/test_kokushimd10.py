@@ -21,7 +21,7 @@ def test_papers_become_items(tmp_path):
     assert all(load_pass_rules().of(item.exam) for item in items.values())
     first = items["physician-2020-A1"]
     assert (first.accept, first.labels, first.points) == ([["a"]], list("abcde"), 1)
-    assert [path.rpartition("/")[2] for path in first.images] == ["images-a0.png"]
+    assert [path.rpartition("/")[2] for path in first.images] == ["physician-2020-A-a0.png"]
     assert items["physician-2020-A17"].accept == [["b", "d"]]
     assert items["physician-2020-A17"].n_select == 2
     assert (items["physician-2020-B1"].required, first.required) == (True, False)
