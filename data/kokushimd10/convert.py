@@ -57,7 +57,9 @@ def convert(source: Path, out: Path) -> dict[str, int]:
             continue
         for place, row in records(rows, where, faults):
             try:
-                entries.append(_entry(row, found["profession"], int(found["year"]), found["block"].upper(), path, images))
+                entries.append(
+                    _entry(row, found["profession"], int(found["year"]), found["block"].upper(), path, images)
+                )
             except DataError as error:
                 faults.append({"where": place, "error": f"{error.what} (expected {EXPECTED})"})
     return write_exam(out, entries, faults, source)
@@ -76,9 +78,7 @@ def _images(source: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _entry(
-    row: dict[str, Any], name: str, year: int, block: str, paper: Path, images: dict[str, list[Path]]
-) -> Entry:
+def _entry(row: dict[str, Any], name: str, year: int, block: str, paper: Path, images: dict[str, list[Path]]) -> Entry:
     profession, index = PROFESSIONS[name], str(value(row, "index", str | int))
     if not re.fullmatch(r"\d+(-\d+)*", index):
         raise DataError(f"index {index!r} is no number")
@@ -152,7 +152,7 @@ def _names(found: Any, letters: bool = False) -> list[str]:
 
 
 def _picture(name: str, paper: Path, images: dict[str, list[Path]]) -> Path:
-    """A picture beside its paper, or the one anywhere whose path ends so: pictures of other papers may have its name."""
+    """A picture beside its paper, or else the one whose path ends so: those of other papers may have its name."""
     wanted = Path(name.replace("\\", "/"))
     named = images.get(wanted.name, [])
     ends = [path for path in named if path.parts[-len(wanted.parts) :] == wanted.parts]

@@ -1,7 +1,7 @@
 """How JMMMU's authors read an answer (rules of MMMU's `eval_utils`, widened to Japanese).
 
-Two things differ, and are meant to: what cannot be read is None, never drawn by lot, and 回答は announces an answer like
-解答は (in the published list a missing comma joins the two).
+Two things differ, and are meant to: what cannot be read is None, never drawn by lot, and 回答は announces an answer
+like 解答は (in the published list a missing comma joins the two).
 """
 
 import re

@@ -68,9 +68,9 @@ def test_one_that_says_the_opposite_or_nothing_or_draws(data, tmp_path):
     assert results["ja_vicuna_qa"]["failures"] == 6  # its ties are no verdict
     silent = check_judge(Replay(lambda question: "……", "silent"), data, tmp_path)
     assert silent["ja_mt_bench"]["failures"] == silent["ja_mt_bench"]["asked"] == 26
-    assert silent["ja_mt_bench"]["ratings"]["turn 1"] == {"n": 0} | dict.fromkeys(
-        ("pearson", "spearman", "kendall", "equal"), {"value": None, "interval": None}
-    )
+    nothing = {"value": None, "interval": None}
+    ratings = {"n": 0, "pearson": nothing, "spearman": nothing, "kendall": nothing, "equal": nothing}
+    assert silent["ja_mt_bench"]["ratings"]["turn 1"] == ratings
     kappas = []
     for seed in range(30):
         draw = np.random.default_rng(seed)
@@ -155,9 +155,11 @@ def test_the_published_judgments_of_gpt_4(data_root, tmp_path):
     pairs = data_root / "evals" / "ja_vicuna_qa"
     if not bench.is_dir() or not pairs.is_dir():
         pytest.skip(f"{bench} or {pairs} does not exist")
-    assert convert_named("ja_mt_bench", bench, tmp_path / "ja_mt_bench")["judgments"] == 564
+    assert convert_named("ja_mt_bench", bench, tmp_path / "ja_mt_bench")["judgments"] == 560
     assert convert_named("ja_vicuna_qa", pairs, tmp_path / "ja_vicuna_qa")["judgments"] == 480
-    rows = [json.loads(line) for line in next(bench.rglob("gpt-4_single.jsonl")).open(encoding="utf-8")]
+    published = [json.loads(line) for line in next(bench.rglob("gpt-4_single.jsonl")).open(encoding="utf-8")]
+    rows = list({(row["question_id"], row["model"]): row for row in reversed(published)}.values())[::-1]
+    rows.sort(key=published.index)  # the first of those judged more than once
     how, same = load_protocol("mt_bench_ja"), 0
     said = {}
     for row, judgment in zip(rows, load_judgments(tmp_path / "ja_mt_bench" / "judgments.jsonl"), strict=True):
@@ -167,7 +169,7 @@ def test_the_published_judgments_of_gpt_4(data_root, tmp_path):
         said[case.id] = row["judgment"]
         assert judgment.given == {"turn 1": row["score"]}
         assert read_rating(row["judgment"]) == row["score"]
-    assert same == 243  # those judged in the later of two wordings
+    assert same == 240  # those judged in the later of two wordings
     for path in pairs.rglob("model_judgment/pairwise/gpt-4/*.jsonl"):
         for row in map(json.loads, path.open(encoding="utf-8")):
             for arm, letters in (("g1", "AB"), ("g2", "BA")):

@@ -29,7 +29,7 @@ def test_papers_become_items(tmp_path):
     assert not items["nurse-2020-A29"].required
     assert items["pharmacist-2020-A11"].required
     assert items["pharmacist-2020-A11"].tags == ["field=物理"]
-    assert items["physician-2020-A9"].kinki == ["e"]
+    assert items["physician-2020-A5"].kinki == ["e"]
     assert items["physician-2020-A29"].excluded == "all"
     number = items["physician-2020-A21"]
     assert (number.answer_type, is_correct(number, ["21"]), is_correct(number, ["12"])) == ("numeric", True, False)
