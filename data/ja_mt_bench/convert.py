@@ -41,11 +41,18 @@ def convert(source: Path, out: Path) -> dict[str, int]:
 
 
 def _judgments(found: TaskSet, path: Path, source: Path, faults: list[Fault]) -> None:
+    seen: set[tuple[str, ...]] = set()
     for place, row in read_rows(path, source, faults):
         try:
-            found.judgments.append(_judgment(row))
+            judgment = _judgment(row)
+            key = (judgment.case.id, *judgment.given)
+            if key in seen:
+                raise DataError("the same answer is judged once more; the first judgment was kept")
         except DataError as error:
             faults.append({"where": place, "error": error.what})
+            continue
+        seen.add(key)
+        found.judgments.append(judgment)
 
 
 def _judgment(row: dict[str, Any]) -> Judgment:
@@ -58,7 +65,5 @@ def _judgment(row: dict[str, Any]) -> Judgment:
     reference = read["reference"]
     kind = "referenced" if reference is not None else ""
     references = [reference] if reference is not None else []
-    case = Case(
-        f"{identity} {text(row, 'model')}", identity, kind, [read["question"]], [read["answer"]], references
-    )
+    case = Case(f"{identity} {text(row, 'model')}", identity, kind, [read["question"]], [read["answer"]], references)
     return Judgment(case, "mt_bench_ja", "gpt-4", {f"turn {value(row, 'turn', int)}": score})

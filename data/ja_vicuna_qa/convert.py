@@ -2,7 +2,8 @@
 
 Layout: ``data/jp_bench/question.jsonl``, rows of question_id, category and turns; results.jsonl of
 ``reference_answer/gpt-4`` and ``model_answer/openai--text-davinci-003`` (question_id, choices[0].turns), the answers
-that others are held against; ``model_judgment/pairwise/gpt-4/*.jsonl`` with two answers and the winner in both orders.
+that others are held against; ``model_judgment/pairwise/gpt-4/*.jsonl`` with two answers each and the winner in both
+orders.
 """
 
 from pathlib import Path

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jvlm_data.exam_records import REQUIRED_BLOCKS, Entry, finish, fold, picture, select_count, write_exam
+from jvlm_data.exam_records import IMAGES, REQUIRED_BLOCKS, Entry, finish, fold, picture, select_count, write_exam
 from jvlm_data.rows import Fault, records, text, value
 
 from jvlm.errors import DataError
@@ -57,7 +57,9 @@ def convert(source: Path, out: Path) -> dict[str, int]:
             continue
         for place, row in records(rows, where, faults):
             try:
-                entries.append(_entry(row, found["profession"], int(found["year"]), found["block"].upper(), images))
+                entries.append(
+                    _entry(row, found["profession"], int(found["year"]), found["block"].upper(), path, images)
+                )
             except DataError as error:
                 faults.append({"where": place, "error": f"{error.what} (expected {EXPECTED})"})
     return write_exam(out, entries, faults, source)
@@ -76,7 +78,7 @@ def _images(source: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _entry(row: dict[str, Any], name: str, year: int, block: str, images: dict[str, list[Path]]) -> Entry:
+def _entry(row: dict[str, Any], name: str, year: int, block: str, paper: Path, images: dict[str, list[Path]]) -> Entry:
     profession, index = PROFESSIONS[name], str(value(row, "index", str | int))
     if not re.fullmatch(r"\d+(-\d+)*", index):
         raise DataError(f"index {index!r} is no number")
@@ -89,7 +91,10 @@ def _entry(row: dict[str, Any], name: str, year: int, block: str, images: dict[s
     shown = _names(row.get("images"))
     if not value(row, "text_only", bool) and not shown:
         raise DataError("marked as having a picture, but names none in images")
-    pictures = dict(_picture(one, images) for one in shown)
+    pictures = {}
+    for file in (_picture(one, paper, images) for one in shown):
+        picture(file)
+        pictures[f"{IMAGES}/{profession}-{year}-{block}-{file.name}"] = file
     field = row.get("answer_sub2")
     record: dict[str, Any] = {
         "id": identity,
@@ -146,15 +151,16 @@ def _names(found: Any, letters: bool = False) -> list[str]:
     raise DataError("a list of names was expected")
 
 
-def _picture(name: str, images: dict[str, list[Path]]) -> tuple[str, Path]:
-    """A picture by the end of its path: pictures of different papers may have one name."""
+def _picture(name: str, paper: Path, images: dict[str, list[Path]]) -> Path:
+    """A picture beside its paper, or else the one whose path ends so: those of other papers may have its name."""
     wanted = Path(name.replace("\\", "/"))
-    paths = [path for path in images.get(wanted.name, []) if path.parts[-len(wanted.parts) :] == wanted.parts]
-    paths = paths or images.get(wanted.name, [])
-    if len(paths) != 1:
-        raise DataError(f"{len(paths)} pictures are called {name}")
-    _, path = picture(paths[0])
-    return f"images/{path.parent.name}-{path.name}", path
+    named = images.get(wanted.name, [])
+    ends = [path for path in named if path.parts[-len(wanted.parts) :] == wanted.parts]
+    beside = [path for path in ends if path == paper.parent / wanted]
+    found = beside or ends or named
+    if len(found) != 1:
+        raise DataError(f"{len(found)} pictures are called {name}")
+    return found[0]
 
 
 def _is_required(profession: str, block: str, number: int) -> bool:

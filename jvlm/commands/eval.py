@@ -12,8 +12,9 @@ TOYWORLD = "toyworld"
 JudgeOption = Annotated[
     str | None,
     typer.Option(
-        "--judge", help="Who rates open answers: a model directory, or the address of an OpenAI-compatible server "
-        "(https://HOST/v1; its key in $JVLM_JUDGE_KEY). Without it they are kept, not judged."
+        "--judge",
+        help="Who rates open answers: a model directory, or the address of an OpenAI-compatible server "
+        "(https://HOST/v1; its key in $JVLM_JUDGE_KEY). Without it they are kept, not judged.",
     ),
 ]
 JudgeModel = Annotated[str | None, typer.Option("--judge-model", help="The judge's name at that address.")]

@@ -31,10 +31,7 @@ def chance(golds: Sequence[str], is_right: IsRight) -> float | None:
 
 def exam_chance(items: Sequence[ExamItem]) -> float | None:
     """Mean over items of accepted answers / possible marks; what has no options cannot be guessed and counts 0."""
-    shares = [
-        len(item.accept) / math.comb(len(item.options), item.n_select) if item.options else 0.0
-        for item in items
-    ]
+    shares = [len(item.accept) / math.comb(len(item.options), item.n_select) if item.options else 0.0 for item in items]
     return sum(shares) / len(shares) if shares else None
 
 

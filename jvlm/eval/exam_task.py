@@ -47,8 +47,7 @@ def ask_exam(
     refused = refused or {}
     written_down, not_put = f"generate {max_new_tokens}", "not asked"
     settings = [
-        not_put if item.id in refused else written_down if written or not item.options else "choices"
-        for item in items
+        not_put if item.id in refused else written_down if written or not item.options else "choices" for item in items
     ]
     ledger = Ledger(out, name, task, arm, questions, settings)
     missing = ledger.missing

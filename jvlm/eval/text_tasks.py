@@ -85,9 +85,7 @@ def _cases(items: Sequence[TaskItem], talks: Sequence[Sample]) -> list[Case]:
         questions, answers = ([m.text for m in talk.messages if m.role == role] for role in ("user", "assistant"))
         opponent, context = item.fields.get("opponent"), item.fields.get("context")
         if answers:
-            cases.append(
-                Case(item.id, item.group_id, item.kind, questions, answers, item.answers, opponent, context)
-            )
+            cases.append(Case(item.id, item.group_id, item.kind, questions, answers, item.answers, opponent, context))
     return cases
 
 
@@ -173,9 +171,7 @@ class _Asked:
         records: dict[int, Record] = {}
         for turn, field in enumerate(self.task.turns, 1):
             goes_on = [
-                i
-                for i, item in enumerate(self.items)
-                if field in item.fields and "error" not in records.get(i, {})
+                i for i, item in enumerate(self.items) if field in item.fields and "error" not in records.get(i, {})
             ]
             for i in goes_on:
                 pictures = range(len(talks[i].images)) if turn == 1 else ()

@@ -290,7 +290,7 @@ def _kokushimd10(source: Path) -> None:
             many = i % 5 == 4
             row = {"index": str(i * 4 + 1), "question": f"{block}{t}はどれか。" + ("２つ選べ。" if many else "")}
             row |= {"choices": {c: f"{profession}{i}{c}" for c in "abcde"}, "text_only": i % 4 > 0, "points": "1"}
-            row |= {"answer": "BD" if many else "ABCDE"[i * i % 5], "human_accuracy": 0.5, "kinki": ["e"] * (i == 2)}
+            row |= {"answer": "BD" if many else "ABCDE"[i * i % 5], "human_accuracy": 0.5, "kinki": ["e"] * (i == 1)}
             row |= {"answer_sub2": "物理"} if profession == "薬剤" else {}
             row |= {} if row["text_only"] else {"images": [f"images/{block}{i}.png"]}
             rows.append(row)

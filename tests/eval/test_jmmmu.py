@@ -29,7 +29,8 @@ OPEN = [
     ("20", ["20"], True),
     ("20個", ["20"], True),
     ("よって20個です", ["20"], True),
-    ("1,234円", ["1234"], True),
+    ("1,234 円", ["1234"], True),
+    ("1,234円", ["1234"], False),  # their pattern of commas ends at a word's edge, which 円 is not
     ("0.333", ["0.33"], True),
     ("3", ["0.3"], False),
     ("答えは東京です。大阪ではない", ["東京"], True),

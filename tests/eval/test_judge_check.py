@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -29,10 +28,8 @@ def data(tmp_path_factory):
 class Replay:
     """Says what `say` makes of a question's id and arm, told by its text."""
 
-    about: ClassVar = {"id": "replay", "kind": "made"}
-
     def __init__(self, say, name="replay"):
-        self.say, self.name = say, name
+        self.say, self.name, self.about = say, name, {"id": "replay", "kind": "made"}
 
     def answer(self, questions, max_new_tokens):
         return [Generation(self.say(question), "stop", 1) for question in questions]
@@ -71,9 +68,9 @@ def test_one_that_says_the_opposite_or_nothing_or_draws(data, tmp_path):
     assert results["ja_vicuna_qa"]["failures"] == 6  # its ties are no verdict
     silent = check_judge(Replay(lambda question: "……", "silent"), data, tmp_path)
     assert silent["ja_mt_bench"]["failures"] == silent["ja_mt_bench"]["asked"] == 26
-    assert silent["ja_mt_bench"]["ratings"]["turn 1"] == {"n": 0} | {
-        name: {"value": None, "interval": None} for name in ("pearson", "spearman", "kendall", "equal")
-    }
+    nothing = {"value": None, "interval": None}
+    ratings = {"n": 0, "pearson": nothing, "spearman": nothing, "kendall": nothing, "equal": nothing}
+    assert silent["ja_mt_bench"]["ratings"]["turn 1"] == ratings
     kappas = []
     for seed in range(30):
         draw = np.random.default_rng(seed)
@@ -158,9 +155,11 @@ def test_the_published_judgments_of_gpt_4(data_root, tmp_path):
     pairs = data_root / "evals" / "ja_vicuna_qa"
     if not bench.is_dir() or not pairs.is_dir():
         pytest.skip(f"{bench} or {pairs} does not exist")
-    assert convert_named("ja_mt_bench", bench, tmp_path / "ja_mt_bench")["judgments"] == 564
+    assert convert_named("ja_mt_bench", bench, tmp_path / "ja_mt_bench")["judgments"] == 560
     assert convert_named("ja_vicuna_qa", pairs, tmp_path / "ja_vicuna_qa")["judgments"] == 480
-    rows = [json.loads(line) for line in next(bench.rglob("gpt-4_single.jsonl")).open(encoding="utf-8")]
+    published = [json.loads(line) for line in next(bench.rglob("gpt-4_single.jsonl")).open(encoding="utf-8")]
+    rows = list({(row["question_id"], row["model"]): row for row in reversed(published)}.values())[::-1]
+    rows.sort(key=published.index)  # the first of those judged more than once
     how, same = load_protocol("mt_bench_ja"), 0
     said = {}
     for row, judgment in zip(rows, load_judgments(tmp_path / "ja_mt_bench" / "judgments.jsonl"), strict=True):
@@ -170,23 +169,18 @@ def test_the_published_judgments_of_gpt_4(data_root, tmp_path):
         said[case.id] = row["judgment"]
         assert judgment.given == {"turn 1": row["score"]}
         assert read_rating(row["judgment"]) == row["score"]
-    assert same == 243  # those judged in the later of two wordings
+    assert same == 240  # those judged in the later of two wordings
     for path in pairs.rglob("model_judgment/pairwise/gpt-4/*.jsonl"):
         for row in map(json.loads, path.open(encoding="utf-8")):
             for arm, letters in (("g1", "AB"), ("g2", "BA")):
                 named = dict(zip((*letters, "C"), ("model_1", "model_2", "tie"), strict=True))
                 assert named[read_verdict(row[f"{arm}_judgment"])] == row[f"{arm}_winner"]
-                first, second = (row["answer_1"], row["answer_2"])[:: 1 if arm == "g1" else -1]
-                said[first + "|" + second + "|" + row["question"]] = row[f"{arm}_judgment"]
+            identity = f"{row['question_id']} {row['model_1']} against {row['model_2']}"
+            said[identity] = iter([row["g1_judgment"], row["g2_judgment"]])  # one order after the other
 
     def replay(question):
-        text = question.messages[-1].text
-        if question.id in said:
-            return said[question.id]
-        asked = re.search(r"\[ユーザーの質問\]\n(.*?)\n\n\[", text, re.S)[1]
-        first = re.search(r"\[アシスタントAの答えの始まり\]\n(.*)\n\[アシスタントAの答えの終わり\]", text, re.S)[1]
-        second = re.search(r"\[アシスタントBの答えの始まり\]\n(.*)\n\[アシスタントBの答えの終わり\]", text, re.S)[1]
-        return said["|".join((first, second, asked))]
+        found = said[question.id]
+        return found if isinstance(found, str) else next(found)
 
     results = check_judge(Replay(replay), tmp_path, tmp_path / "out")
     assert results["ja_mt_bench"]["ratings"]["turn 1"]["equal"]["value"] == 1.0

@@ -58,8 +58,8 @@ def test_killed_at_three_moments_and_resumed(work, tmp_path, short):
     arms = {part.split('"arm": "')[1].split('"')[0] for part in whole}
     assert {"image", "removed", "answer", "turn 1", "turn 2"} <= arms
     draw, fork, moments = random.Random(3), multiprocessing.get_context("fork"), set()
-    for number in range(3):
-        child = fork.Process(target=evaluate, args=(work, out), name=f"evaluation {number}")
+    for _ in range(3):
+        child = fork.Process(target=evaluate, args=(work, out))
         child.start()
         wanted = len(records(out)) + draw.randint(1, len(whole) // 4)
         while child.is_alive() and len(records(out)) < wanted:

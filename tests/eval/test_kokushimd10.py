@@ -21,7 +21,7 @@ def test_papers_become_items(tmp_path):
     assert all(load_pass_rules().of(item.exam) for item in items.values())
     first = items["physician-2020-A1"]
     assert (first.accept, first.labels, first.points) == ([["a"]], list("abcde"), 1)
-    assert [path.rpartition("/")[2] for path in first.images] == ["images-a0.png"]
+    assert [path.rpartition("/")[2] for path in first.images] == ["physician-2020-A-a0.png"]
     assert items["physician-2020-A17"].accept == [["b", "d"]]
     assert items["physician-2020-A17"].n_select == 2
     assert (items["physician-2020-B1"].required, first.required) == (True, False)
@@ -29,7 +29,7 @@ def test_papers_become_items(tmp_path):
     assert not items["nurse-2020-A29"].required
     assert items["pharmacist-2020-A11"].required
     assert items["pharmacist-2020-A11"].tags == ["field=物理"]
-    assert items["physician-2020-A9"].kinki == ["e"]
+    assert items["physician-2020-A5"].kinki == ["e"]
     assert items["physician-2020-A29"].excluded == "all"
     number = items["physician-2020-A21"]
     assert (number.answer_type, is_correct(number, ["21"]), is_correct(number, ["12"])) == ("numeric", True, False)

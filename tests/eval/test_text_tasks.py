@@ -294,7 +294,8 @@ def test_pictures_of_a_question_stand_before_it(data, tmp_path):
 class _Fives:
     """A judge that says the same of everything."""
 
-    name, about = "fives", {"id": "fives", "kind": "made"}
+    def __init__(self):
+        self.name, self.about = "fives", {"id": "fives", "kind": "made"}
 
     def answer(self, questions, max_new_tokens):
         return [Generation('[[5]] {"score": 5, "score_gpt": 8} [[C]]', "stop", 1) for _ in questions]
