@@ -65,7 +65,7 @@ class EmbeddedIndex:
         rough = [number for number, _ in self._vectors.nearest(self._vectors_of([text])[0], _COMPARED)]
         numbers = list(dict.fromkeys([*rough, *self._keywords.best(text, _COMPARED)]))
         found = self._vectors_of.similarities(text, [self.passage(number) for number in numbers])
-        order = np.lexsort((numbers, -found))[:limit]
+        order = np.lexsort((np.array(numbers), -found))[:limit]
         return [numbers[i] for i in order if found[i] > 0]
 
     def nearest_images(self, image: Image.Image, limit: int) -> list[tuple[int, float]]:

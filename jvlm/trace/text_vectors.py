@@ -1,6 +1,6 @@
 """How near two texts are without a model: by the words and signs they share, and which of these stand side by side.
 
-A text is a set of signs (kanji, katakana, words of Latin letters and digits; hiragana and marks say little by themselves)
+A text is a set of signs (kanji, katakana, words of Latin letters and digits; hiragana and marks say little alone)
 and of pairs of signs that stand near each other, in either order: 左上に赤い丸 and 赤色の丸が左上に share most of
 them. The rarer a sign, the weightier. Texts are compared by the cosine of these sets. For a search among many, each
 member of a set is added, by its hash, to four of 256 places with signs of their own: a sparse projection that keeps
