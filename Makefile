@@ -6,15 +6,17 @@ STAMP := $(VENV)/.installed
 RUN ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo real test lint long app clean distclean
+.PHONY: help install demo real test test-browser fuzz lint long app clean distclean
 
 help:
 	@echo 'make demo       run the whole recipe on the embedded world: $(RUN)/report.html'
 	@echo 'make real data_root=FOLDER   the same recipe on real data: runs/real-small/report.html'
 	@echo 'make app        open the image Q&A page on the model of the demo'
 	@echo 'make test       lint, types, tests with coverage'
+	@echo 'make test-browser   the pages in a headless Chromium, where there is one'
 	@echo 'make lint       lint and types alone'
 	@echo 'make long       more of some tests: all pairs, all names'
+	@echo 'make fuzz       attacks and faults in great number: evals/results/reliability.json'
 	@echo 'make install    set up $(VENV) and nothing else'
 	@echo 'make clean      remove caches and build folders (distclean: $(VENV) too; runs/ always stays)'
 	@echo 'PYTHON=python3.12 chooses the interpreter (3.11 or newer).'
@@ -47,6 +49,12 @@ test: lint
 
 long: $(STAMP)
 	OMP_NUM_THREADS=2 $(PY) -m pytest -m long
+
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 JVLM_FUZZ=long JVLM_FUZZ_OUT=evals/results/reliability.json $(PY) -m pytest -q tests/fuzz tests/train/test_kills.py tests/train/test_faults.py
+
+test-browser: $(STAMP)
+	OMP_NUM_THREADS=2 $(PY) -m pytest -m browser tests/browser
 
 app: $(STAMP)
 	@test -d $(RUN)/model || { echo 'no model in $(RUN)/model: run `make demo` first' >&2; exit 1; }

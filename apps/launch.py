@@ -7,6 +7,8 @@ def streamlit_flags() -> list[str]:
     """Command-line flags for `streamlit run PAGE`: local address only, no telemetry, no internals in the browser."""
     return [
         "--server.address=127.0.0.1",
+        "--server.allowedHosts=127.0.0.1",  # with the next: no page elsewhere can speak to it under a name of its own
+        "--server.allowedHosts=localhost",
         "--server.headless=true",  # else the first start waits on the terminal for an e-mail address
         f"--server.maxUploadSize={MAX_UPLOAD_MIB}",
         "--server.enableXsrfProtection=true",

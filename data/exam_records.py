@@ -104,15 +104,18 @@ def picture(path: Path) -> tuple[str, Path]:
     return f"{IMAGES}/{path.name}", path
 
 
-def finish(record: dict[str, Any], pictures: dict[str, Path]) -> Entry:
+def finish(record: dict[str, Any], pictures: dict[str, Path], without_options: str = "numeric") -> Entry:
     """Check a record, fill what follows from the rest (answer type, hash). Raises DataError when it is unusable.
+
+    Args:
+        without_options: the answer type of a question that has none, "numeric" or "open".
 
     `record` holds every field of `jvlm.eval.items.ExamItem` but `answer_type` and `sha256`. The hash covers all
     other fields and the pictures' bytes.
     """
     labels = [option["label"] for option in record["options"]]
     many = "mcq_multi" if record["n_select"] > 1 else "mcq_single"
-    record = record | {"answer_type": many if labels else "numeric"}
+    record = record | {"answer_type": many if labels else without_options}
     _check(record, labels)
     try:
         digest = hashlib.sha256(json.dumps(record, ensure_ascii=False, sort_keys=True).encode())
@@ -158,7 +161,8 @@ def _check(record: dict[str, Any], labels: list[str]) -> None:
     if not accept or not all(accept):
         raise DataError("the key names no answer")
     if not labels:
-        if not all(re.fullmatch(r"-?\d+(\.\d+)?", number) for answer in accept for number in answer):
+        numeric = record["answer_type"] == "numeric"
+        if numeric and not all(re.fullmatch(r"-?\d+(\.\d+)?", number) for answer in accept for number in answer):
             raise DataError("no choices, and the answer is no number")
         return
     if len(labels) < 2 or len(set(labels)) != len(labels):

@@ -1,6 +1,6 @@
 """What the converters of image sets share: published records about one image each → one folder of shards per split."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,13 @@ from jvlm_data.rows import Fault, nothing_usable
 from jvlm_data.splits import SPLITS, HeldOut, split_of, text_hash
 
 from jvlm.errors import DataError
-from jvlm.files import append_json_line, new_folder, sha256_file
+from jvlm.files import append_json_line, new_folder, sha256_file, write_json
 from jvlm.images.load import load_image
 from jvlm.images.shards import image_extension, write_shards
 from jvlm.sample import CAPTION_PROMPT, ImageRef, Message, Sample
+
+DISJOINT = "disjoint_"
+"""Before the names of a second division, by images alone."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,23 @@ def caption_messages(caption: str) -> list[Message]:
 
 
 def write_image_set(
-    entries: Iterable[Entry], faults: list[Fault], out: Path, source: Path, layout: str
+    entries: Iterable[Entry],
+    faults: list[Fault],
+    out: Path,
+    source: Path,
+    layout: str,
+    resplit: Mapping[str, float] | None = None,
 ) -> dict[str, int]:
     """`out/train`, `out/val`, `out/test` (shards, those that are not empty), `errors.jsonl`, `removed.jsonl`; counts.
 
     A record without a readable image and a repeated id are faults. A record whose image or text also stands in a more
     protected split is left out and listed in `removed.jsonl`. All or nothing: `out` is committed as a whole.
-    Raises DataError when nothing is usable; `layout` says what the folder should hold.
+
+    Args:
+        layout: what the folder should hold. resplit: shares of a second division of all records, by the hash of their
+            image alone, into ``out/disjoint_SPLIT``; ``out/splits.json`` tells what train and test share in each.
+
+    Raises DataError when nothing is usable.
     """
     hashes: dict[Path, str] = {}
     placed: dict[str, tuple[Entry, str, list[str]]] = {}
@@ -67,15 +80,35 @@ def write_image_set(
             kept[split].append(entry)
     if not any(kept.values()):
         raise nothing_usable(source, faults, layout)
+    again = _by_split((entry, split_of(keys[0], resplit)) for entry, _, keys in placed.values()) if resplit else {}
+    divided = {DISJOINT + split: chosen for split, chosen in again.items()}
     with new_folder(out) as folder:
-        for split, chosen in kept.items():
+        for split, chosen in {**kept, **divided}.items():
             if chosen:
                 write_shards(_samples(chosen, split), folder / split)
+        if resplit:
+            published = _by_split((entry, split) for entry, split, _ in placed.values())
+            divisions = {"published": published, "official": kept, "disjoint": again}
+            write_json(folder / "splits.json", {name: _shared(part, hashes) for name, part in divisions.items()})
         for name, rows in (("errors.jsonl", faults), ("removed.jsonl", removed)):
             for row in rows:
                 append_json_line(folder / name, row)
-    counts = {split: len(chosen) for split, chosen in kept.items()}
+    counts = {split: len(chosen) for split, chosen in {**kept, **divided}.items()}
     return counts | {"removed": len(removed), "errors": len(faults)}
+
+
+def _by_split(entries: Iterable[tuple[Entry, str]]) -> dict[str, list[Entry]]:
+    found: dict[str, list[Entry]] = {}
+    for entry, split in entries:
+        found.setdefault(split, []).append(entry)
+    return found
+
+
+def _shared(splits: Mapping[str, list[Entry]], hashes: Mapping[Path, str]) -> dict[str, int]:
+    """Records of train and test, their images, and how many of the test's images have records in train too."""
+    train, test = ({hashes[entry.image] for entry in splits.get(split, [])} for split in ("train", "test"))
+    records = {split: len(splits.get(split, [])) for split in ("train", "test")}
+    return {**records, "train_images": len(train), "test_images": len(test), "test_images_in_train": len(train & test)}
 
 
 def _image_hash(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,8 @@ from typing import Any, Literal
 from jvlm_data.rows import Fault, nothing_usable, read_rows, text, texts, value
 
 from jvlm.errors import DataError
+from jvlm.eval.judge_check import FILE as JUDGMENTS
+from jvlm.eval.judge_check import Judgment, write_judgments
 from jvlm.eval.task_items import TaskItem, write_task_items
 from jvlm.files import append_json_line, new_folder
 
@@ -17,11 +20,16 @@ Place = tuple[str, dict[str, Any]]
 
 
 class TaskSet:
-    """The questions of a published set on their way to ``out/NAME.jsonl``; what cannot be used becomes a fault."""
+    """The questions of a published set on their way to ``out/NAME.jsonl``; what cannot be used becomes a fault.
+
+    `judgments`: published verdicts on answers to them; `pictures`: name below `out` → published file.
+    """
 
     def __init__(self, source: Path, layout: str) -> None:
         self.source, self.layout = source, layout
         self.faults: list[Fault] = []
+        self.judgments: list[Judgment] = []
+        self.pictures: dict[str, Path] = {}
         self._files: dict[str, dict[str, TaskItem]] = {}
 
     def add(self, name: str, rows: Iterable[Place], make: Callable[[str, dict[str, Any]], TaskItem]) -> None:
@@ -48,10 +56,16 @@ class TaskSet:
         with new_folder(out) as folder:
             for name, items in files.items():
                 write_task_items(folder / f"{name}.jsonl", items)
+            if self.judgments:
+                write_judgments(folder / JUDGMENTS, self.judgments)
+            for name, path in self.pictures.items():
+                (folder / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, folder / name)
             (folder / "errors.jsonl").touch()
             for fault in self.faults:
                 append_json_line(folder / "errors.jsonl", fault)
-        return {name: len(items) for name, items in files.items()} | {"errors": len(self.faults)}
+        judged = {"judgments": len(self.judgments)} if self.judgments else {}
+        return {name: len(items) for name, items in files.items()} | judged | {"errors": len(self.faults)}
 
 
 def read_table(
@@ -116,11 +130,46 @@ def read_questions(source: Path, name: str, faults: list[Fault]) -> Iterator[Pla
     yield from read_rows(paths[0], source, faults)
 
 
-def open_question(place: str, row: dict[str, Any]) -> TaskItem:
-    """A question of FastChat's layout: question_id, category and turns; the first turn is `question`."""
+def answers_by_question(paths: Iterable[Path], source: Path, faults: list[Fault]) -> dict[str, list[str]]:
+    """Turns by question id of FastChat's files of answers: question_id, choices, the turns of the first choice."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        for place, row in read_rows(path, source, faults):
+            try:
+                choices = value(row, "choices", list)
+                if not choices or not isinstance(choices[0], dict):
+                    raise DataError("the row holds no answer")
+                found[str(value(row, "question_id", int))] = texts(choices[0], "turns")
+            except DataError as error:
+                faults.append({"where": place, "error": error.what})
+    return found
+
+
+def reference_answers(source: Path, names: Iterable[str], faults: list[Fault]) -> dict[str, list[str]]:
+    """Those of the first file of `names` that is below ``reference_answer/``; none where there is no such folder."""
+    for name in names:
+        if paths := sorted(source.rglob(f"reference_answer/{name}")):
+            return answers_by_question(paths[:1], source, faults)
+    return {}
+
+
+def open_question(
+    place: str,
+    row: dict[str, Any],
+    references: Mapping[str, list[str]] | None = None,
+    opponents: Mapping[str, list[str]] | None = None,
+) -> TaskItem:
+    """A question of FastChat's layout: question_id, category and turns; the first turn is `question`.
+
+    Args:
+        references: reference answers by id, one a turn; opponents: what the answer is held against, as `opponent`.
+    """
     turns = texts(row, "turns")
     if not turns:
         raise DataError("the question has no turn")
     identity, names = str(value(row, "question_id", int)), ("question", "second_question")
     fields = dict(zip(names, turns, strict=False))
-    return TaskItem(identity, identity, text(row, "category"), fields, [], None, [])
+    if opponent := (opponents or {}).get(identity):
+        fields["opponent"] = opponent[0]
+    answers = (references or {}).get(identity, [])[: len(turns)]
+    return TaskItem(identity, identity, text(row, "category"), fields, [], None, answers)

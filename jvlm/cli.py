@@ -2,31 +2,52 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from jvlm.commands import audit as audit_commands
 from jvlm.commands import data as data_commands
-from jvlm.commands.eval import evaluate
-from jvlm.commands.output import Json, Overrides
+from jvlm.commands import judge as eval_commands
+from jvlm.commands import trace as trace_commands
+from jvlm.commands.app import replay, start_app
+from jvlm.commands.bench import bench
+from jvlm.commands.caption import caption
+from jvlm.commands.combine import combine
+from jvlm.commands.moe import upcycle
+from jvlm.commands.multilinguality import multilinguality
+from jvlm.commands.output import ConfigPath, Json, Overrides
+from jvlm.commands.output import config_file as _config
 from jvlm.commands.output import print_record as _print
 from jvlm.commands.output import quiet as _quiet
 from jvlm.commands.output import say as _say
-from jvlm.commands.output import say_aside as _say_aside
 from jvlm.commands.output import table as _table
-from jvlm.errors import EXIT_FAILURE, EXIT_ITEM_ERRORS, JvlmError, UsageError
+from jvlm.commands.plan import plan
+from jvlm.commands.scale import scale
+from jvlm.commands.serve import serve
+from jvlm.errors import EXIT_FAILURE, JvlmError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
-app.command(name="eval")(evaluate)
+app.command()(bench)
+app.command()(caption)
+app.command()(combine)
+app.command()(multilinguality)
+app.command()(upcycle)
+app.add_typer(eval_commands.app, name="eval")
+app.add_typer(audit_commands.app, name="audit")
+app.command(name="app")(start_app)
+app.command()(replay)
+app.command()(plan)
+app.command()(scale)
+app.command()(serve)
 app.add_typer(data_commands.app, name="data")
 app.add_typer(text_app, name="text")
 app.add_typer(tokenizer_app, name="tokenizer")
+app.add_typer(trace_commands.app, name="trace")
 
-ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; configs that ship with jvlm are found by name too.")]
 Runs = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 
 
@@ -76,31 +97,6 @@ def ask(
 
 
 @app.command()
-def caption(
-    model: Annotated[Path, typer.Argument(help="A model directory.")],
-    folder: Annotated[Path, typer.Argument(help="A folder of images.")],
-    out: Annotated[Path, typer.Option(help="The JSONL file to write or to continue.")],
-    prompt: Annotated[str | None, typer.Option(help="What each image is asked.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest caption, in tokens.")] = 96,
-    as_json: Json = False,
-) -> None:
-    """Caption a folder of images into JSONL; bad images become rows with an error."""
-    import dataclasses
-
-    import jvlm
-    from jvlm.infer.caption import caption_folder
-    from jvlm.sample import CAPTION_PROMPT
-
-    say = _quiet if as_json else _say
-    report = caption_folder(
-        jvlm.load(model), folder, out, prompt=prompt or CAPTION_PROMPT, max_new_tokens=max_new_tokens, say=say
-    )
-    _print(dataclasses.asdict(report), as_json)
-    if report.errors:
-        raise typer.Exit(EXIT_ITEM_ERRORS)
-
-
-@app.command()
 def export(
     model: Annotated[Path, typer.Argument(help="A model directory.")],
     out: Annotated[Path, typer.Argument(help="The directory to write.")],
@@ -144,33 +140,6 @@ def convert_weights(
 
 
 @app.command()
-def plan(config: ConfigPath, overrides: Overrides = None, as_json: Json = False) -> None:
-    """What a recipe costs: parameters, tokens, operations and memory of each training stage."""
-    import dataclasses
-
-    from jvlm.plan import plan as make_plan
-    from jvlm.recipe import load_recipe
-
-    rows = [dataclasses.asdict(row) for row in make_plan(load_recipe(_config(config), overrides or []))]
-    if as_json:
-        print(json.dumps({"stages": rows}))
-        return
-    _table(
-        ["stage", "parameters", "tokens", "operations", "weights + optimizer"],
-        [
-            [
-                r["stage"],
-                f"{r['parameters']:,}",
-                f"{r['tokens']:,}",
-                f"{r['operations']:.2e}",
-                f"{r['state_gib']:.3f} GiB",
-            ]
-            for r in rows
-        ],
-    )
-
-
-@app.command()
 def doctor(as_json: Json = False) -> None:
     """What this machine has: torch, CUDA, attention, DeepSpeed, open_clip, memory, disk."""
     from jvlm import doctor as examine
@@ -180,81 +149,6 @@ def doctor(as_json: Json = False) -> None:
         print(json.dumps(report))
     else:
         print("\n".join(examine.lines(report)))
-
-
-@app.command()
-def bench(
-    name: Annotated[
-        str, typer.Argument(help="ablation, attention, corpus, data, eval, pretrain, tokenizer or train-vl")
-    ],
-    as_json: Json = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads, or processes of the corpus build.")] = 2,
-    data_root: Annotated[
-        Path | None, typer.Option(envvar="JVLM_DATA_ROOT", help="A folder of real data; attention and data do without.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Where ablation keeps its models, to go on from.")] = Path("runs/ablation"),
-    litgpt_python: Annotated[
-        Path | None, typer.Option(help="Python of an environment that has litgpt, a rival of pretrain.")
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="The model that eval asks; random weights of real-small's shape.")
-    ] = None,
-    lm_eval_python: Annotated[
-        Path | None, typer.Option(help="Python of an environment that has lm_eval, the rival of eval; this one.")
-    ] = None,
-) -> None:
-    """Run a benchmark: what is compared is measured side by side in one run."""
-    known = ("ablation", "attention", "corpus", "data", "eval", "pretrain", "tokenizer", "train-vl")
-    if name not in known:
-        raise UsageError(f"no benchmark '{name}'", fix=f"known: {', '.join(known)}")
-    if name not in ("attention", "data") and data_root is None:
-        raise UsageError("no folder of real data", fix="give --data-root or set JVLM_DATA_ROOT")
-    if name == "corpus":  # before torch is there: its memory is not the corpus build's
-        from jvlm.bench import corpus
-
-        assert data_root is not None
-        result = corpus.run(data_root, threads)
-    elif name == "pretrain":
-        from jvlm.bench import pretrain
-
-        assert data_root is not None
-        result = pretrain.run(data_root, threads, litgpt_python, _say_aside, pretrain.FULL)
-    elif name == "data":
-        from jvlm.bench import data
-
-        result = data.run(data_root, threads, data.Plan())
-    elif name == "train-vl":
-        from jvlm.bench import train_vl
-
-        assert data_root is not None
-        result = train_vl.run(data_root, threads, _say_aside, train_vl.FULL)
-    elif name == "eval":
-        import torch
-
-        from jvlm.bench import eval as bench_eval
-
-        assert data_root is not None
-        torch.set_num_threads(threads)
-        result = bench_eval.run(data_root, threads, model, lm_eval_python or Path(sys.executable))
-    else:
-        result = _bench_models(name, threads, data_root, out, _quiet if as_json else _say)
-    from jvlm.bench.machine import machine
-
-    _print({"bench": name, "machine": machine()} | result, as_json)
-
-
-def _bench_models(
-    name: str, threads: int, data_root: Path | None, out: Path, say: Callable[[str], None]
-) -> dict[str, Any]:
-    import torch
-
-    from jvlm.bench import ablation, attention, tokenizer
-
-    torch.set_num_threads(threads)
-    if name == "attention":
-        return attention.run()
-    assert data_root is not None
-    return ablation.run(data_root, threads, out, say) if name == "ablation" else tokenizer.run(data_root, threads)
 
 
 @app.command()
@@ -285,29 +179,6 @@ def eval_curve(run: Annotated[Path, typer.Argument(help="The folder of a run.")]
     rows = [[f"{p['step']:,}", f"{p['tokens_seen']:,}", f"{p['bits_per_character']:.4f}"] for p in curve["points"]]
     _table(["step", "tokens seen", "bits per character"], rows)
     print(f"curve: {run / 'eval-curve.svg'}")
-
-
-@app.command(name="app")
-def start_app(
-    model: Annotated[Path, typer.Argument(help="A model directory.")] = Path("runs/demo/model"),
-    port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 8501,
-) -> None:
-    """Open the image Q&A page in a browser (needs the extra 'app')."""
-    import importlib.util
-    import os
-    import subprocess
-
-    from jvlm.assets import asset
-
-    if importlib.util.find_spec("streamlit") is None:
-        raise UsageError("streamlit is not installed", fix="pip install 'jvlm[app]'")
-    if not (model / "config.json").is_file():
-        raise UsageError("not a model directory", where=model, fix="run `make demo` first or name another")
-    from jvlm_apps.launch import streamlit_flags
-
-    page = asset("apps", "image_qa.py")
-    command = [sys.executable, "-m", "streamlit", "run", str(page), *streamlit_flags(), "--server.port", str(port)]
-    sys.exit(subprocess.call(command, env=os.environ | {"JVLM_MODEL": str(model.resolve())}))
 
 
 @text_app.command(name="build")
@@ -427,15 +298,3 @@ def _print_headline(folder: Path) -> None:
     rows = headline_table(read_json(folder / "report.json"))
     _table(["figure", "value", "target", "met"], [[str(cell) for cell in row] for row in rows])
     print(f"report: {folder / 'report.html'}\nmodel: {folder / 'model'}")
-
-
-def _config(path: Path) -> Path:
-    """The file itself, or the one of that name that ships with jvlm."""
-    from jvlm.assets import asset
-
-    if path.exists():
-        return path
-    shipped = [file for file in asset("configs").rglob("*.yaml") if file.name == path.name]
-    if not shipped:
-        raise UsageError("config file not found", where=path)
-    return shipped[0]

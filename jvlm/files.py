@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,7 +33,8 @@ def sha256_file(path: Path) -> str:
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Fill a file aside and commit it by rename. When the body raises, `path` is untouched and nothing is left."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # with the machine's name: on a shared disk another machine's process may have this number
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:

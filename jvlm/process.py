@@ -5,7 +5,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
@@ -41,5 +41,16 @@ def hand_on_sigterm(pid: int) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, hand_on)
     try:
         yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def noted_sigterm() -> Iterator[Callable[[], bool]]:
+    """A SIGTERM is taken down instead of ending the process; what is yielded tells whether one came."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        yield lambda: bool(came)
     finally:
         signal.signal(signal.SIGTERM, before)

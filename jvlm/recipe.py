@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from jvlm import audit
 from jvlm.config import Config, dump_config, load_config
 from jvlm.errors import EXIT_FAILURE, EXIT_STOPPED, JvlmError, Stopped, UsageError
 from jvlm.files import lock, new_folder, read_json, verify_folder, write_text
@@ -27,6 +28,7 @@ from jvlm.settings import (
     AnyDataStage,
     CaptionStage,
     ClipStage,
+    CombineStage,
     CorpusStage,
     EvalStage,
     ImagePhase,
@@ -50,13 +52,14 @@ STAGES = (
     "instruct",
     "prefer",
     "medical",
+    "combine",
     "eval",
     "caption",
     "report",
 )
 SHARED_STAGES = ("pretrain", "clip", "align", "pretrain_vl", "instruct", "prefer", "medical")
 """Stages whose training several processes can share."""
-MODEL_STAGES = ("medical", "prefer", "instruct", "pretrain_vl", "align", "pretrain")
+MODEL_STAGES = ("combine", "medical", "prefer", "instruct", "pretrain_vl", "align", "pretrain")
 """Stages that leave a model, the last first: that one is published as the run's model."""
 
 
@@ -83,6 +86,8 @@ class Stages(Config):
     """Direct preference optimisation on the model's own answers, or on given pairs."""
     medical: PhasedStage | None = None
     """Continual pretraining on medicine, then exam-style instruction, with replay."""
+    combine: CombineStage | None = None
+    """Makes one model of several checkpoints, without training."""
     eval: EvalStage | None = None
     """Scores the models of the stages above."""
     caption: CaptionStage | None = None
@@ -150,6 +155,7 @@ def _needs(stages: Stages) -> dict[str, tuple[str, ...]]:
         "instruct": ("align" if stages.clip or stages.align else "pretrain", *_data_needed(_phases(stages.instruct))),
         "prefer": ("instruct", *on_policy),
         "medical": ("instruct", *_data_needed(_phases(stages.medical))),
+        "combine": ("corpus", *_combine_needed(stages.combine)),
         "eval": ("medical", "align"),
         "caption": ("medical", "align"),
         "report": (),
@@ -162,6 +168,10 @@ def _phases(stage: PhasedStage | None) -> list[Phase]:
 
 def _data_needed(phases: Sequence[Phase]) -> tuple[str, ...]:
     return ("data",) if any(source.from_data_stage for phase in phases for source in phase.data) else ()
+
+
+def _combine_needed(stage: CombineStage | None) -> tuple[str, ...]:
+    return (*stage.of_the_run, *(("data",) if stage.exam else ())) if stage else ()
 
 
 def _start_faults(stages: Stages) -> list[str]:
@@ -222,15 +232,19 @@ def run_recipe(recipe: Recipe, run: Path, say: Callable[[str], None], until: str
     with lock(run):
         for stage in stages:
             _refuse_changed(run, stage)
-        write_text(run / "recipe.yaml", dump_config(recipe))
+        resolved = dump_config(recipe)
+        write_text(run / "recipe.yaml", resolved)
+        audit.started(run, resolved, recipe.seed)
         if until is not None:
             stages = stages[: [stage.name for stage in stages].index(until) + 1]
         for stage in stages:
             if done := stage_record(run, stage.name):
+                audit.stage_done(run, stage.name, done.get("metrics", {}))
                 say(f"{stage.name}: done ({done['seconds']:.0f} s)")
         _start(recipe, run, [stage for stage in stages if stage_record(run, stage.name) is None])
-        if until is None:
-            publish_model(recipe, run)
+        if until is None and publish_model(recipe, run):
+            audit.published(run)
+        say(f"audit trail: {audit.head(run)}")
 
 
 def stage_record(run: Path, name: str) -> dict[str, Any] | None:
@@ -239,8 +253,8 @@ def stage_record(run: Path, name: str) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
-def publish_model(recipe: Recipe, run: Path) -> None:
-    """Copy the last model to ``run/model``, verified."""
+def publish_model(recipe: Recipe, run: Path) -> bool:
+    """Copy the last model to ``run/model``, verified, unless it is there; whether the recipe has one."""
     for name in MODEL_STAGES:
         source = run / name / "model"
         if getattr(recipe.stages, name) is None or not source.is_dir():
@@ -248,12 +262,13 @@ def publish_model(recipe: Recipe, run: Path) -> None:
         verify_folder(source)
         target = run / "model"
         if target.is_dir() and read_json(target / "hashes.json") == read_json(source / "hashes.json"):
-            return
+            return True
         with new_folder(target) as new:
             for file in source.iterdir():
                 if file.name != "hashes.json":
                     shutil.copy2(file, new / file.name)
-        return
+        return True
+    return False
 
 
 def _refuse_changed(run: Path, stage: StageKey) -> None:

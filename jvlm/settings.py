@@ -288,6 +288,40 @@ class PreferStage(Learning):
     """Steps and optimizer."""
 
 
+class Ingredient(Config):
+    """A model that is combined with others, and how much it counts."""
+
+    model: str
+    """Name of a stage of the run, or the path, with a slash, of a model directory."""
+    weight: float = 1.0
+    """How much it counts; what a mean is divided by is the sum of all."""
+
+
+class CombineStage(Config):
+    """Several checkpoints of one architecture as one model, scored before and after."""
+
+    method: Literal["linear", "task_arithmetic"] = "linear"
+    """The weighted mean, or what each model has learned since `base`, times its weight, added to it."""
+    models: list[Ingredient] = Field(min_length=1)
+    """What is combined."""
+    base: str | None = None
+    """Of `task_arithmetic` alone: what the models were trained from; named as they are."""
+    exam: bool = False
+    """Have each of them, and what comes of them, sit the exam of the data stage too; they must see."""
+
+    @property
+    def of_the_run(self) -> list[str]:
+        """The stages of the run whose models are combined."""
+        named = [*([self.base] if self.base else []), *(ingredient.model for ingredient in self.models)]
+        return [name for name in dict.fromkeys(named) if "/" not in name]
+
+    @model_validator(mode="after")
+    def _base_where_there_is_one(self) -> "CombineStage":
+        if (self.base is None) == (self.method == "task_arithmetic"):
+            raise ValueError("task_arithmetic needs a base" if self.base is None else "a mean has no base")
+        return self
+
+
 class EvalStage(Config):
     """Which scores are computed."""
 

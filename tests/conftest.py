@@ -12,7 +12,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WDS_SECURE", "1")
 
-pytest_plugins = ["tiny", "wheel"]
+pytest_plugins = ["tally", "tiny", "wheel"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 

@@ -116,8 +116,8 @@ def test_data_that_is_missing_is_bad_data(jvlm, tmp_path, tokenizer, processor):
     save_model(tmp_path / "model", make_model(tokenizer), processor)
     missing = tmp_path / "missing"
     for arguments in (
-        ["caption", tmp_path / "model", missing, "--out", tmp_path / "c.jsonl"],
-        ["caption", missing, tmp_path, "--out", tmp_path / "c.jsonl"],
+        ["caption", tmp_path / "model", missing, "--out", tmp_path / "c"],
+        ["caption", missing, tmp_path, "--out", tmp_path / "c"],
         ["ask", tmp_path / "model", missing, "何ですか。"],
         ["ask", missing, missing, "何ですか。"],
         ["data", "check", missing],
@@ -222,16 +222,28 @@ def test_captioning_ask_and_export(jvlm, tmp_path, tokenizer, processor):
 
     model = tmp_path / "model"
     save_model(model, make_model(tokenizer), processor)
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "a.png").write_bytes(encoded_image(1))
-    out = tmp_path / "captions.jsonl"
+    images, out = tmp_path / "images", tmp_path / "captions"
+    images.mkdir()
+    (images / "a.png").write_bytes(encoded_image(1))
     length = ["--max-new-tokens", 3]
-    code, output, _ = jvlm("caption", model, tmp_path / "images", "--out", out, *length, "--json")
-    assert (code, json.loads(output)) == (0, {"rows": 1, "errors": 0, "written": 1})
-    (tmp_path / "images" / "b.png").write_bytes(b"broken")
-    code, output, _ = jvlm("caption", model, tmp_path / "images", "--out", out, *length, "--json")
-    assert (code, json.loads(output)) == (EXIT_ITEM_ERRORS, {"rows": 2, "errors": 1, "written": 1})
-    assert [row["status"] for row in read_json_lines(out)] == ["ok", "error"]
+    code, output, _ = jvlm("caption", model, images, "--out", out, *length, "--json")
+    assert (code, json.loads(output)) == (0, {"rows": 1, "errors": 0, "written": 1, "complete": True})
+    (images / "b.png").write_bytes(b"broken")
+    more = ["--prompt", "何色？", "--prompt", "{name}は何？", "--format", "jsonl", "--format", "txt", *length]
+    code, output, told = jvlm("caption", model, images, "--out", tmp_path / "two", *more)
+    assert (code, json.loads(output)["errors"]) == (EXIT_ITEM_ERRORS, 2)
+    assert "4 of 4 rows, 2 failed" in told
+    statuses = [row["status"] for row in read_json_lines(tmp_path / "two" / "captions.jsonl")]
+    assert statuses == ["ok", "ok", "error", "error"]
+    code, output, _ = jvlm("caption", model, images, "--out", tmp_path / "dry", *length, "--dry-run", 9, "--json")
+    seen = json.loads(output)
+    assert (code, seen["items"], seen["tried"], seen["failed"]) == (0, 2, 2, 1)
+    assert seen["hours"] == pytest.approx(2 / seen["images_per_s"] / 3600, abs=1e-3)
+    assert seen["error_codes"] == {"not_an_image": 1}
+    assert not (tmp_path / "dry").exists()
+    assert jvlm("caption", model, images, "--out", out, "--max-new-tokens", 4)[0] == EXIT_USAGE
+    assert jvlm("caption", model, images, "--out", tmp_path / "c.jsonl")[0] == EXIT_USAGE
+    assert jvlm("caption", model, images, "--out", tmp_path / "x", "--max-failures", 0.1)[0] == EXIT_BAD_DATA
     assert jvlm("ask", model, tmp_path / "images" / "a.png", "何色ですか。", *length)[0] == 0
     assert jvlm("export", model, tmp_path / "llama", "--format", "llama")[0] == 0
     assert load_directory(tmp_path / "llama").kind == "llama"

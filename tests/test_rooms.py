@@ -10,16 +10,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
-    0: ("errors", "files", "config", "assets", "sample", "process"),
+    0: ("errors", "files", "config", "assets", "sample", "process", "audit"),
     1: ("text", "images", "fetch"),
     2: ("model",),
     3: ("datasets", "train", "infer"),
     4: ("eval", "trace"),
-    5: ("recipe", "settings", "stages", "plan", "doctor", "bench"),
+    5: ("recipe", "settings", "stages", "plan", "scale", "doctor", "bench"),
     6: ("commands",),
     7: ("cli", "__main__"),
 }
-ONE_ROOM = (FLOORS[0], ("recipe", "settings", "stages", "plan"))  # a recipe, its settings, its stages, its forecast
+ONE_ROOM = (FLOORS[0], ("recipe", "settings", "stages", "plan", "scale"))  # a recipe, its settings, stages, forecast
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 LIGHT_ROOMS = (*FLOORS[0], *FLOORS[1], "eval", "commands", "cli")
 HEAVY = ("torch", "torchvision", "transformers", "open_clip", "xformers", "deepspeed", "webdataset", "peft")

@@ -3,7 +3,9 @@
 Layout: ``VQA_RAD Dataset Public.json``, a list of records with qid, image_name, question, answer, answer_type and
 phrase_type (freeform, para; of the test set test_freeform, test_para), and ``VQA_RAD Image Folder/``.
 
-The official test questions are about images that have training questions too; those training questions are removed.
+The official test questions are about images that nearly all have training questions too. Two divisions hold no such
+image: the official test set, with those training questions removed; and one by images alone, which keeps every question
+and most of the training set.
 """
 
 from collections.abc import Iterator
@@ -16,15 +18,18 @@ from jvlm.errors import DataError
 from jvlm.sample import Message
 
 FILE, FOLDER = "VQA_RAD Dataset Public.json", "VQA_RAD Image Folder"
+RESPLIT = {"test": 0.2}
+"""Share of the images, and so about of the questions, that are the test set of the division by images."""
 
 
 def convert(source: Path, out: Path) -> dict[str, int]:
-    """One sample per question; the official test set. Counts per split, of `removed` and `errors`.
+    """One sample per question: ``train``, ``test`` (the official one), ``disjoint_train``, ``disjoint_test``; and
+    ``splits.json``: how many images of each test set have questions in its training set, as published and here.
 
-    Raises DataError when nothing in `source` is usable.
+    Returns counts per split, of `removed` and `errors`. Raises DataError when nothing in `source` is usable.
     """
     faults: list[Fault] = []
-    return write_image_set(_entries(source, faults), faults, out, source, f"'{FILE}' and '{FOLDER}/'")
+    return write_image_set(_entries(source, faults), faults, out, source, f"'{FILE}' and '{FOLDER}/'", RESPLIT)
 
 
 def _entries(source: Path, faults: list[Fault]) -> Iterator[Entry]:

@@ -7,10 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jvlm
-from jvlm.bench.contestant import Spec
 from jvlm.errors import JvlmError
 from jvlm.process import die_with_parent
 
@@ -21,10 +20,28 @@ class Failed(JvlmError):
     """A contestant that did not run."""
 
 
+class Started(Protocol):
+    """What is needed of a contestant's description (`jvlm.bench.contestant.Spec`, for trainings)."""
+
+    @property
+    def folder(self) -> str:
+        """What the run may write to."""
+
+    @property
+    def work(self) -> str:
+        """Where compiled code is kept."""
+
+    @property
+    def threads(self) -> int: ...
+
+    def write(self, path: Path) -> None:
+        """For the child to read."""
+
+
 class Child:
     """A contestant's process; `span` lets it go on."""
 
-    def __init__(self, python: str, module: str, spec: Spec) -> None:
+    def __init__(self, python: str, module: str, spec: Started) -> None:
         folder = Path(spec.folder)
         folder.mkdir(parents=True)
         path = folder / "spec.json"
@@ -78,7 +95,7 @@ def prepare(module: str, spec: Path) -> None:
     subprocess.run(command, env=environment(), check=True, stdout=subprocess.DEVNULL)
 
 
-def environment(spec: Spec | None = None) -> dict[str, str]:
+def environment(spec: Started | None = None) -> dict[str, str]:
     """Of a child: this package, the threads, and compiled code kept beside the run, so that it is compiled once."""
     package = str(Path(jvlm.__file__).parent.parent)
     added = {"PYTHONPATH": package, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}

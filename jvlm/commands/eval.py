@@ -9,6 +9,15 @@ from jvlm.commands.output import Json, print_record, table
 from jvlm.errors import EXIT_ITEM_ERRORS, UsageError
 
 TOYWORLD = "toyworld"
+JudgeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        help="Who rates open answers: a model directory, or the address of an OpenAI-compatible server "
+        "(https://HOST/v1; its key in $JVLM_JUDGE_KEY). Without it they are kept, not judged.",
+    ),
+]
+JudgeModel = Annotated[str | None, typer.Option("--judge-model", help="The judge's name at that address.")]
 
 
 def evaluate(
@@ -38,15 +47,19 @@ def evaluate(
     training: Annotated[
         list[Path] | None, typer.Option(help="Training text or shards in which the questions of exams are looked for.")
     ] = None,
+    judge: JudgeOption = None,
+    judge_model: JudgeModel = None,
     as_json: Json = False,
 ) -> None:
     """Score models on the toy world, text benchmarks or published exams, with and without image.
 
     What they say is kept: an evaluation that was interrupted goes on, and figures are computed anew from what was said.
+    `jvlm eval judge-check` tells how far a judge agrees with published judgments.
     """
     names = _task_names(tasks, suite)
     if template not in ("plain", "chat"):
         raise UsageError(f"template '{template}' is neither plain nor chat")
+    judging = open_judge(judge, judge_model)
     results: dict[str, dict[str, Any]] = {}
     for number, model in enumerate(models):
         folder = out or model.with_name(model.name + "-eval")
@@ -54,7 +67,9 @@ def evaluate(
         if out is not None and len(models) > 1:
             folder = out / f"{number + 1}-{model.name}"
         exams = _Exams([part.strip() for part in arms.split(",")], training or [])
-        results[label] = _evaluate(model, names, data or model.parent / "data", folder, template, split, limit, exams)
+        results[label] = _evaluate(
+            model, names, data or model.parent / "data", folder, template, split, limit, exams, judging
+        )
     _show(results, as_json)
     if any(result.get("not_asked") for found in results.values() for result in found.values()):
         raise typer.Exit(EXIT_ITEM_ERRORS)
@@ -95,6 +110,7 @@ def _evaluate(
     split: str | None,
     limit: int | None,
     exams: _Exams,
+    judge: Any = None,
 ) -> dict[str, Any]:
     """{TASK or EXAM: result} of one model, also written to ``out/results.json``."""
     from jvlm.eval.lm_eval_layout import write_layout
@@ -119,7 +135,13 @@ def _evaluate(
                 task = load_task(name)
                 if split is not None:
                     task = task.model_copy(update={"split": split})
-                results[name] = evaluate_task(loaded, task, data, out / "tasks", name=fingerprint, limit=limit)
+                results[name] = evaluate_task(
+                    loaded, task, data, out / "tasks", name=fingerprint, limit=limit, judge=judge
+                )
+            elif name == "jmmmu":
+                from jvlm.eval.jmmmu import evaluate_jmmmu
+
+                results[name] = evaluate_jmmmu(loaded, data / "exam" / name, out, name=fingerprint)
             else:
                 from jvlm.eval.exams import evaluate_exam_set
 
@@ -130,6 +152,29 @@ def _evaluate(
         if any("records" in result for result in results.values()):
             write_layout(results, out / "tasks", out / "lm_eval", str(model))
     return results
+
+
+def open_judge(where: str | None, model: str | None) -> Any:
+    """The judge (`jvlm.eval.judges.Judge`) that --judge and --judge-model name; None where none is named."""
+    if where is None:
+        return None
+    from jvlm.eval.judges import LocalJudge, UrlJudge
+
+    if where.startswith(("http://", "https://")):
+        return UrlJudge(where, model)
+    folder = Path(where)
+    if not folder.is_dir():
+        raise UsageError(f"'{where}' is no model directory and no address", fix="give a folder or https://HOST/v1")
+    loaded, fingerprint = _load(folder, "chat" if _has_chat_template(folder) else "plain")
+    return LocalJudge(loaded, f"{folder.name} {fingerprint[:12]}")
+
+
+def _has_chat_template(folder: Path) -> bool:
+    from jvlm.files import read_json
+
+    config = folder / "tokenizer_config.json"
+    named = read_json(config) if config.is_file() else {}
+    return (folder / "chat_template.jinja").is_file() or bool(named.get("chat_template"))
 
 
 def _load(model: Path, template: str) -> tuple[Any, str]:
@@ -166,7 +211,7 @@ def _show(results: dict[str, dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_record(next(iter(results.values())) if len(results) == 1 else {"models": results}, as_json)
         return
-    from jvlm.eval.text_table import text_table
+    from jvlm.eval.text_table import judged_table, text_table
 
     texts = {
         model: {name: result for name, result in found.items() if "records" in result}
@@ -174,7 +219,11 @@ def _show(results: dict[str, dict[str, Any]], as_json: bool) -> None:
     }
     if any(texts.values()):
         head, *rows = text_table(texts)
-        table(head, rows)
+        if rows:
+            table(head, rows)
+        judged = judged_table(texts)
+        if len(judged) > 1:
+            table(judged[0], judged[1:])
     for model, found in results.items():
         exams = {name: r for name, r in found.items() if "not_asked" in r and "records" not in r}
         toys = {name: r for name, r in found.items() if "not_asked" not in r and "records" not in r}

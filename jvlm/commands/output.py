@@ -2,12 +2,28 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from jvlm.errors import UsageError
+
+ConfigPath = Annotated[Path, typer.Argument(help="A YAML file; configs that ship with jvlm are found by name too.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings that replace the file's: key.sub=value")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def config_file(path: Path) -> Path:
+    """The file itself, or the one of that name that ships with jvlm. Raises UsageError where there is none."""
+    from jvlm.assets import asset
+
+    if path.exists():
+        return path
+    shipped = [file for file in asset("configs").rglob("*.yaml") if file.name == path.name]
+    if not shipped:
+        raise UsageError("config file not found", where=path)
+    return shipped[0]
 
 
 def table(columns: list[str], rows: list[list[str]]) -> None:

@@ -14,7 +14,7 @@ from io import BytesIO
 from PIL import Image
 
 from jvlm.eval.exam_prompts import PLAIN, ExamPrompt
-from jvlm.eval.items import ExamItem, Option, exam_sample
+from jvlm.eval.items import ExamItem, Option, exam_sample, place_images
 from jvlm.files import sha256_bytes
 from jvlm.images.load import load_image
 from jvlm.sample import ImageRef, Sample
@@ -57,7 +57,7 @@ def mismatched(item: ExamItem, pictures: Sequence[str], prompt: ExamPrompt = PLA
     images = [ImageRef(path=path) for path in pictures]
     sample = exam_sample(item, False, prompt)
     user = sample.messages[0]
-    return replace(sample, messages=[replace(user, content=[*range(len(images)), *user.content])], images=images)
+    return replace(sample, messages=[replace(user, content=place_images(user.text, len(images)))], images=images)
 
 
 def shuffled(item: ExamItem, seed: int) -> ExamItem:

@@ -30,11 +30,8 @@ def chance(golds: Sequence[str], is_right: IsRight) -> float | None:
 
 
 def exam_chance(items: Sequence[ExamItem]) -> float | None:
-    """Mean over items of accepted answers / possible marks; a number cannot be guessed and counts 0."""
-    shares = [
-        len(item.accept) / math.comb(len(item.options), item.n_select) if item.answer_type != "numeric" else 0.0
-        for item in items
-    ]
+    """Mean over items of accepted answers / possible marks; what has no options cannot be guessed and counts 0."""
+    shares = [len(item.accept) / math.comb(len(item.options), item.n_select) if item.options else 0.0 for item in items]
     return sum(shares) / len(shares) if shares else None
 
 
@@ -59,8 +56,8 @@ def kind_of(answer_type: str, n_select: int) -> str:
 
 
 def split_marks(item: ExamItem, marks: str) -> list[str]:
-    """Marks as an answer: one label per letter, or the whole as a number."""
-    return [marks] if item.answer_type == "numeric" else list(marks)
+    """Marks as an answer: one label per letter, or the whole where there are no options."""
+    return list(marks) if item.options else [marks]
 
 
 class ConstantModel:
@@ -98,7 +95,7 @@ def _accuracy(answer: str, golds: Sequence[str], is_right: IsRight) -> float:
 
 
 def _candidates(items: Sequence[ExamItem]) -> list[str]:
-    if items[0].answer_type == "numeric":
+    if not items[0].options:
         return sorted({answer[0] for item in items for answer in item.accept})
     labels = max((item.labels for item in items), key=len)
     sizes = sorted({item.n_select for item in items})

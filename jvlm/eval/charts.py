@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 WIDTH, HEIGHT = 460, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 14, 34
 POINTS = 300
+_COLOURS = ("#27c", "#d5672f", "#16855b", "#8a4fc4")
 
 
 def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], label_x: str, label_y: str) -> str:
@@ -54,14 +55,22 @@ def dots(rows: Mapping[str, Sequence[float]], label: str) -> str:
     return _svg(body, width, height, label).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
 
 
-def as_file(svg: str) -> str:
-    """A `line_chart` as a file of its own, with the colours that a page would give it."""
+def as_file(svg: str, names: Sequence[str] = ()) -> str:
+    """A `line_chart` as a file of its own, with the colours that a page would give it; `names` of several lines are
+    written into it."""
     rules = (
         "text{font:11px sans-serif;fill:#555}.grid{stroke:#ddd}polyline{fill:none;stroke:#27c;stroke-linejoin:round}"
         ".raw{opacity:.25}.line{stroke-width:2}"
     )
+    rules += "".join(f".c{i}{{stroke:{colour}}}.n{i}{{fill:{colour}}}" for i, colour in enumerate(_COLOURS))
+    legend = "".join(
+        f'<text class="n{i % 4}" x="{WIDTH - _RIGHT}" y="{_TOP + 14 * i + 14}" text-anchor="end">{html.escape(name)}'
+        "</text>"
+        for i, name in enumerate(names)
+    )
     head, body = svg.split(">", 1)
     start = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    body = body.replace("</svg>", f"{legend}</svg>")
     return f'{start}><style>{rules}</style><rect width="100%" height="100%" fill="#fff"/>{body}'
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from jvlm.errors import DataError, JvlmError
 from jvlm.eval.items import ExamItem
+from jvlm.eval.metrics import folded
 from jvlm.eval.pass_rules import PassRule, field_of, in_part, needed, physicians
 
 
@@ -166,11 +167,13 @@ def _tallies(sheet: ExamSheet, item: ExamItem) -> list[Tally]:
 
 
 def is_correct(item: ExamItem, answer: list[str] | None) -> bool:
-    """Whether the marks equal one of the accepted answers: as sets of labels, or as numbers."""
+    """Whether the marks equal one of the accepted answers: as sets of labels, numbers or texts (`folded`)."""
     if not answer:
         return False
     if item.answer_type == "numeric":
         return len(answer) == 1 and any(_same_number(answer[0], accepted[0]) for accepted in item.accept)
+    if item.answer_type == "open":
+        return len(answer) == 1 and any(folded(answer[0]) == folded(accepted[0]) for accepted in item.accept)
     return len(set(answer)) == len(answer) and any(set(answer) == set(accepted) for accepted in item.accept)
 
 

@@ -41,14 +41,13 @@ def ask_exam(
     Args:
         questions: each item as it is put to the model.
         name, task, arm: of the model, the task and the way it is asked, as the records say.
-        written: generate and parse every answer, not only numbers.
+        written: generate and parse every answer, not only of questions without options.
         refused: why the model cannot be asked, by item id; the record says so under `error`.
     """
     refused = refused or {}
     written_down, not_put = f"generate {max_new_tokens}", "not asked"
     settings = [
-        not_put if item.id in refused else written_down if written or item.answer_type == "numeric" else "choices"
-        for item in items
+        not_put if item.id in refused else written_down if written or not item.options else "choices" for item in items
     ]
     ledger = Ledger(out, name, task, arm, questions, settings)
     missing = ledger.missing

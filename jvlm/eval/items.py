@@ -1,6 +1,7 @@
 """`ExamItem`: one question of a national-style exam, and how it is put to a model."""
 
 import json
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -9,8 +10,10 @@ from jvlm.errors import DataError
 from jvlm.eval.exam_prompts import PLAIN, ExamPrompt
 from jvlm.sample import ImageRef, Message, Part, Sample
 
-AnswerType = Literal["mcq_single", "mcq_multi", "numeric"]
+AnswerType = Literal["mcq_single", "mcq_multi", "numeric", "open"]
 Excluded = Literal["none", "all", "if_wrong"]
+
+_MARK = re.compile(r"<image (\d+)>")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class ExamItem:
         section: the block (A to F); `group_id`: the linked case the item belongs to (items of a group share
             `shared_text`), or its own id.
         n_select: how many options are to be marked, as the question says (1 for single and numeric).
-        accept: the accepted answers, each a list of labels (or of one number, as text).
+        accept: the accepted answers, each a list of labels (or of one number, or one free answer, as text).
+        stem, options: a mark `<image 2>` in a text is where the second of `pictures` stands; others stand in front.
         excluded: "all": removed for everybody; "if_wrong": removed for those who answered it wrong.
         points: 1 or 3; `required`: belongs to the 必修 block; `kinki`: labels whose choice is taboo.
         source, sha256: where the item comes from and the hash of its content, as written by its converter.
@@ -101,20 +105,36 @@ def load_items(path: Path) -> list[ExamItem]:
 def exam_sample(item: ExamItem, with_image: bool = True, prompt: ExamPrompt = PLAIN) -> Sample:
     """The question as a sample ending in the user turn; by default in the one format of training and evaluation.
 
-    Content: image indices, then the text as `prompt` puts it. With `with_image=False` there is no image and no index:
-    no image tokens at all.
+    Content: image indices, then the text as `prompt` puts it, but for images whose place the text marks. With
+    `with_image=False` there is no image and no index: no image tokens at all; a mark stays as it is written.
     """
     images = [ImageRef(path=picture) for picture in item.pictures] if with_image else []
     options = [(option.label, option.text) for option in item.options]
-    content: list[Part] = [*range(len(images)), prompt.text(item.shared_text + item.stem, options, item.n_select)]
+    text = prompt.text(item.shared_text + item.stem, options, item.n_select)
+    content = place_images(text, len(images))
     meta: dict[str, Any] = {"set": item.exam, "kind": item.answer_type, "gold": exam_answer(item)}
     meta |= {"accept": item.accept, "labels": item.labels, "n_select": item.n_select}
     return Sample(item.id, [Message("user", content)], images, None, meta)
 
 
+def place_images(text: str, count: int) -> list[Part]:
+    """The text with `count` images at their marks `<image N>` (N from 1, each once); those without one in front."""
+    parts: list[Part] = []
+    placed: set[int] = set()
+    end = 0
+    for mark in _MARK.finditer(text):
+        number = int(mark.group(1)) - 1
+        if 0 <= number < count and number not in placed:
+            parts += [*([text[end : mark.start()]] if mark.start() > end else []), number]
+            placed.add(number)
+            end = mark.end()
+    front: list[Part] = [number for number in range(count) if number not in placed]
+    return [*front, *parts, *([text[end:]] if text[end:] or not parts else [])]
+
+
 def exam_answer(item: ExamItem) -> str:
-    """The assistant's turn for the first accepted answer: choices joined by 、 in label order, or the digits."""
-    if item.answer_type == "numeric":
+    """The assistant's turn for the first accepted answer: choices joined by 、 in label order, or what is written."""
+    if not item.options:
         return item.accept[0][0]
     return "、".join(option.words for option in item.options if option.label in item.accept[0])
 
@@ -159,8 +179,9 @@ def _check_answers(item: ExamItem, where: str) -> None:
     _expect(
         isinstance(accept, list) and bool(accept) and all(_texts(a) and a for a in accept), "accept is empty", where
     )
-    if item.answer_type == "numeric":
-        _expect(all(len(answer) == 1 for answer in accept), "a numeric item accepts one number at a time", where)
+    if item.answer_type in ("numeric", "open"):
+        _expect(not item.options, f"a question of the kind {item.answer_type} has no options", where)
+        _expect(all(len(answer) == 1 for answer in accept), "an item without options accepts one text at a time", where)
         return
     _expect(1 <= item.n_select <= len(item.options), f"n_select {item.n_select} does not fit the options", where)
     _expect(item.answer_type == "mcq_multi" or item.n_select == 1, "a single choice must have n_select 1", where)

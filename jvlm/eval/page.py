@@ -8,6 +8,7 @@ from typing import Any
 from jvlm.eval.charts import line_chart
 from jvlm.eval.markup import NONE, at, both, count, esc, section, show, table, tile
 from jvlm.eval.page_abilities import abilities_section
+from jvlm.eval.page_combine import combine_section
 from jvlm.eval.page_exams import exam_audits_section, published_exams_section
 from jvlm.eval.page_real import (
     faults_section,
@@ -71,6 +72,7 @@ def render(report: dict[str, Any], curves: dict[str, Any], pictures: dict[str, s
         *([limits_section(stages), abilities_section(stages)] if real else []),
         _examples(report["examples"], pictures),
         *(_real_scores(stages) if real else _toy_scores(stages)),
+        *([combine_section(at(stages, "combine", "metrics"))] if "combine" in stages else []),
         _curves(curves),
         _language(at(stages, "pretrain", "metrics"), at(stages, "tokenizer", "metrics")),
         _cleaning(at(stages, "corpus", "metrics")),

@@ -18,10 +18,12 @@ RULES = Rules()
 
 
 def parse_answer(text: str, item: ExamItem) -> list[str] | None:
-    """The answer to an exam item: labels in label order, or one number as text; None when unreadable."""
+    """The answer to an exam item: labels in label order, one number, or a free answer as text; None when unreadable."""
     if item.answer_type == "numeric":
         number = parse_number(text)
         return None if number is None else [number]
+    if item.answer_type == "open":
+        return [text.strip()] if text.strip() else None
     return parse_choices(text, item.options, item.n_select)
 
 

@@ -16,8 +16,8 @@ from jvlm.eval.page import render
 from jvlm.eval.thumbnails import thumbnail_name
 
 STAGES = (
-    "corpus", "tokenizer", "pretrain", "clip", "align", "pretrain_vl", "instruct", "prefer", "medical", "eval",
-    "caption",
+    "corpus", "tokenizer", "pretrain", "clip", "align", "pretrain_vl", "instruct", "prefer", "medical",
+    "combine", "eval", "caption",
 )  # fmt: skip
 _EXAMPLE_ARM = "image"
 

@@ -69,6 +69,7 @@ class Task(Config):
     group: Literal["group_id", "id"] = Field("group_id", description="Items that are redrawn together for intervals")
     chance: float | None = Field(None, description="Accuracy of choosing blindly as published; None: as computed")
     turns: tuple[str, ...] = Field((), description="Fields asked one after the other in a conversation, if not one")
+    judge: str | None = Field(None, description="How a judge rates the answers, as `judge_prompts.yaml` names it")
     sources: tuple[str, ...] = Field((), description="Where the wordings come from")
 
     @model_validator(mode="after")

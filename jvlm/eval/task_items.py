@@ -1,7 +1,7 @@
 """`TaskItem`: one question of a text benchmark, whatever it asks for, and the files of them that converters write."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ class TaskItem:
         fields: the texts that a prompt may name; the answer is never among them.
         choices: the item's own choices; empty where the task's labels are the choices, or the answer is open.
         right: place of the right choice among `choices`, from 0; None without choices of its own.
-        answers: accepted answers of an open question, all members where the answer is a set, or one label.
+        answers: accepted answers of an open question, all members where the answer is a set, or one label; of a
+            conversation that is judged, the reference answers of its turns.
+        images: pictures shown before the question; paths, relative to the file's folder until they are loaded.
     """
 
     id: str
@@ -28,6 +30,7 @@ class TaskItem:
     choices: list[str]
     right: int | None
     answers: list[str]
+    images: list[str] = field(default_factory=list)
 
 
 def write_task_items(path: Path, items: list[TaskItem]) -> None:
@@ -48,7 +51,7 @@ def load_task_items(path: Path) -> list[TaskItem]:
             continue
         where = f"{path}:{number}"
         try:
-            item = _item(json.loads(line))
+            item = _item(json.loads(line), path.parent)
         except ValueError as error:
             raise DataError(f"not a JSON line: {error}", where=where) from None
         except (KeyError, TypeError) as error:
@@ -59,11 +62,12 @@ def load_task_items(path: Path) -> list[TaskItem]:
     return list(items.values())
 
 
-def _item(record: Any) -> TaskItem:
-    item = TaskItem(**{field.name: record[field.name] for field in fields(TaskItem)})
-    texts = [item.id, item.group_id, item.kind, *item.fields.values(), *item.choices, *item.answers]
+def _item(record: Any, folder: Path) -> TaskItem:
+    images = record.get("images", [])  # files of an older converter do not name them
+    item = TaskItem(**{f.name: record[f.name] for f in fields(TaskItem) if f.name != "images"})
+    texts = [item.id, item.group_id, item.kind, *item.fields.values(), *item.choices, *item.answers, *images]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("something is no text")
     if item.choices and (type(item.right) is not int or not 0 <= item.right < len(item.choices)):
         raise TypeError(f"right is {item.right!r}, which is no choice")
-    return item
+    return replace(item, images=[str(folder / name) for name in images])

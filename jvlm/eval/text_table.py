@@ -22,6 +22,32 @@ def text_table(results: Mapping[str, Mapping[str, Record]]) -> list[list[str]]:
     return rows
 
 
+def judged_table(results: Mapping[str, Mapping[str, Record]]) -> list[list[str]]:
+    """A table, its head first, of the tasks whose answers are judged: figure, interval, verdicts that were not read."""
+    tasks = list(dict.fromkeys(task for model in results.values() for task, r in model.items() if "judged" in r))
+    rows = [["task", "judge", "answers", *results]]
+    for task in tasks:
+        found = {model: result[task]["judged"] for model, result in results.items() if task in result}
+        first = next(iter(found.values()))
+        judge = first["judge"]["id"] if first["judge"] else NONE
+        rows.append([task, judge, str(first["n_answers"]), *(_judged(found.get(model)) for model in results)])
+    return rows
+
+
+def _judged(judged: Record | None) -> str:
+    if judged is None:
+        return NONE
+    if judged["judge"] is None:
+        return str(judged["status"])
+    score = judged["score"]
+    if score["value"] is None:
+        return f"{NONE}, {judged['failures']} unread"
+    scale = 100 if judged["protocol"] == "vicuna" else 1
+    low, high = (scale * bound for bound in score["interval"])
+    unread = f", {judged['failures']} unread" if judged["failures"] else ""
+    return f"{scale * score['value']:.2f} ({low:.2f} – {high:.2f})" + unread
+
+
 def _cell(result: Record | None) -> str:
     if result is None:
         return NONE

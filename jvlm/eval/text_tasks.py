@@ -9,13 +9,16 @@ from pathlib import Path
 
 from jvlm.eval.answers import VERSION as PARSER
 from jvlm.eval.answers import Read, read_answer, right_answer, words
+from jvlm.eval.judge_prompts import load_protocol
+from jvlm.eval.judges import Judge
+from jvlm.eval.judging import Case, judge_cases, not_judged, score_verdicts
 from jvlm.eval.ledger import Ledger, Record
 from jvlm.eval.metrics import label_figures, measure
 from jvlm.eval.task import Task, draft_question, prepare, question
 from jvlm.eval.task_items import TaskItem
 from jvlm.files import sha256_bytes
 from jvlm.infer.types import TextModel
-from jvlm.sample import Message, Sample
+from jvlm.sample import ImageRef, Message, Sample
 
 CHUNK = 256
 """Questions between two writes to the ledger: enough for questions of like length to be read together."""
@@ -25,23 +28,30 @@ NORMS = {"sum": "accuracy", "character": "accuracy_per_character", "token": "acc
 
 
 def evaluate_task(
-    model: TextModel, task: Task, data: Path, out: Path, *, name: str, limit: int | None = None
+    model: TextModel,
+    task: Task,
+    data: Path,
+    out: Path,
+    *,
+    name: str,
+    limit: int | None = None,
+    judge: Judge | None = None,
 ) -> Record:
     """The figures of one model on one task; records go to ``out/TASK/MODEL-SETTINGS/samples.jsonl``.
 
     Args:
         data: folder of the built data sets. name: which model this is; records of two models never mix.
-        limit: only the first questions.
+        limit: only the first questions. judge: who rates the answers of a task that has no right ones.
 
     Returns what was asked and how (`version`, `request`, `settings`, `shots`), `metrics` (the first is the task's),
-    their `parse_failures`, `cut_off` and `ties`, and `not_asked`: questions too long for the model, which are wrong.
-    Raises DataError when the questions are not there.
+    their `parse_failures`, `cut_off` and `ties`, `judged`, and `not_asked`: questions too long for the model, which
+    are wrong. Raises DataError when the questions are not there, JvlmError when the judge cannot be reached.
     """
     items, shots = prepare(task, data, limit)
     settings = _settings(model, task, shots)
     folder = out / task.name / f"{name[:16]}-{fingerprint(settings)}"
     asked = _Asked(model, task, items, shots, folder, name, settings)
-    records = asked.conversations() if task.turns else asked.answers()
+    records, talks = asked.conversations() if task.turns else (asked.answers(), [])
     result: Record = {
         "task": task.name,
         "version": task.version,
@@ -54,7 +64,29 @@ def evaluate_task(
         "records": str(folder.relative_to(out)),
         "n": len(items),
     }
-    return result | score(task, items, records)
+    result |= score(task, items, records)
+    if task.judge is not None:
+        cases = _cases(items, talks)
+        result["judged"] = _judged(task.judge, judge, cases, folder / "judged", task.name)
+    return result
+
+
+def _judged(name: str, judge: Judge | None, cases: Sequence[Case], folder: Path, task: str) -> Record:
+    protocol = load_protocol(name)
+    if judge is None:
+        return not_judged(name, protocol, len(cases))
+    return score_verdicts(judge, name, protocol, judge_cases(judge, protocol, cases, folder, task))
+
+
+def _cases(items: Sequence[TaskItem], talks: Sequence[Sample]) -> list[Case]:
+    """The conversations that were held, as a judge is told of them."""
+    cases = []
+    for item, talk in zip(items, talks, strict=True):
+        questions, answers = ([m.text for m in talk.messages if m.role == role] for role in ("user", "assistant"))
+        opponent, context = item.fields.get("opponent"), item.fields.get("context")
+        if answers:
+            cases.append(Case(item.id, item.group_id, item.kind, questions, answers, item.answers, opponent, context))
+    return cases
 
 
 def score(task: Task, items: Sequence[TaskItem], records: Sequence[Record]) -> Record:
@@ -129,18 +161,29 @@ class _Asked:
         questions = [question(self.task, item, self.shots, more) for item, more in zip(self.items, extra, strict=True)]
         return self._chosen(questions) if self.task.request == "choices" else self._generated(questions, "answer")
 
-    def conversations(self) -> list[Record]:
-        """One record per item, with what was said in each turn: a turn is asked after the answers before it."""
-        talks = [Sample(item.id, [], [], None, {}) for item in self.items]
-        records: list[Record] = []
+    def conversations(self) -> tuple[list[Record], list[Sample]]:
+        """One record per item, and the conversations: a turn is asked after the answers before it.
+
+        The record is that of the last turn, or of one that could not be asked, which ends the conversation before it.
+        Pictures stand in the first turn.
+        """
+        talks = [Sample(i.id, [], [ImageRef(path=path) for path in i.images], None, {}) for i in self.items]
+        records: dict[int, Record] = {}
         for turn, field in enumerate(self.task.turns, 1):
-            for talk, item in zip(talks, self.items, strict=True):
-                if field in item.fields:
-                    talk.messages.append(Message("user", [item.fields[field]]))
-            records = self._generated([Sample(t.id, list(t.messages), [], None, {}) for t in talks], f"turn {turn}")
-            for talk, record in zip(talks, records, strict=True):
-                talk.messages.append(Message("assistant", [record.get("output", "")]))
-        return records
+            goes_on = [
+                i for i, item in enumerate(self.items) if field in item.fields and "error" not in records.get(i, {})
+            ]
+            for i in goes_on:
+                pictures = range(len(talks[i].images)) if turn == 1 else ()
+                talks[i].messages.append(Message("user", [*pictures, self.items[i].fields[field]]))
+            asked = [Sample(talks[i].id, list(talks[i].messages), talks[i].images, None, {}) for i in goes_on]
+            for i, record in zip(goes_on, self._generated(asked, f"turn {turn}"), strict=True):
+                records[i] = record
+                if "error" in record:
+                    talks[i].messages.pop()
+                else:
+                    talks[i].messages.append(Message("assistant", [record["output"]]))
+        return [records[i] for i in range(len(self.items))], talks
 
     def _chosen(self, questions: list[Sample]) -> list[Record]:
         choices = [[self.delimiter + said for said in self.task.said(item)] for item in self.items]

@@ -29,11 +29,16 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+class ImageTooLarge(DataError):
+    """An image above the limits, refused before its pixels are decoded."""
+
+
 def read_source(source: Source, limits: Limits, where: object) -> tuple[bytes, object]:
     """The encoded bytes of `source`, and its name for error messages: a path names itself.
 
     Raises:
-        DataError: no bytes, more than the limit, or no plain file.
+        ImageTooLarge: more bytes than the limit.
+        DataError: no bytes, or no plain file.
     """
     if isinstance(source, ImageRef):
         source = source.data if source.data is not None else source.path or b""
@@ -44,18 +49,18 @@ def read_source(source: Source, limits: Limits, where: object) -> tuple[bytes, o
         where = source if where is None else where
         data = _read_file(Path(source), limits, where)
     if len(data) > limits.max_bytes:
-        raise DataError(f"the image file is larger than {limits.max_bytes / 2**20:g} MiB", where=where)
+        raise ImageTooLarge(f"the image file is larger than {limits.max_bytes / 2**20:g} MiB", where=where)
     if not data:
         raise DataError("the image is empty", where=where)
     return data, where
 
 
 def check_size(width: int, height: int, limits: Limits, frames: int = 1) -> None:
-    """Raises DataError when an image of this size, in pixels, is above the limits."""
+    """Raises ImageTooLarge when an image of this size, in pixels, is above the limits."""
     if max(width, height) > limits.max_side or width * height * frames > limits.max_pixels:
         several = f"{frames} frames of " if frames > 1 else ""
         allowed = f"allowed are {limits.max_side} a side and {limits.max_pixels / 1e6:g} million in all"
-        raise DataError(f"the image is {several}{width} × {height} pixels, {allowed}")
+        raise ImageTooLarge(f"the image is {several}{width} × {height} pixels, {allowed}")
 
 
 @contextmanager
@@ -67,16 +72,16 @@ def refusals(where: object) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(error.what, where=where, fix=error.fix) from None
+        raise type(error)(error.what, where=where, fix=error.fix) from None
     except JvlmError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageTooLarge("the image has far too many pixels", where=where) from None
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error on damaged files
         raise DataError(_reason(error), where=where) from None
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return "the image has far too many pixels"
     if isinstance(error, Image.UnidentifiedImageError):
         return "not a readable PNG, JPEG, WebP, BMP, GIF, TIFF or DICOM image"
     if isinstance(error, MemoryError):

@@ -1,9 +1,11 @@
 """What a model must be able to do to be asked questions, whoever implements it."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from jvlm.errors import UsageError
 from jvlm.sample import Sample
 
 
@@ -14,6 +16,47 @@ class Generation:
     text: str
     finish_reason: Literal["stop", "length"]
     num_tokens: int
+
+
+@dataclass(frozen=True)
+class Request:
+    """A turn to be written by the engine (`jvlm.infer.engine`).
+
+    `temperature` 0 is greedy; else draws depend on `seed` alone, out of the likeliest tokens that together have the
+    share `top_p`. The text ends before the first of the texts `stop`. With `choices` the answer is one of these texts,
+    chosen token by token and always whole: `max_new_tokens` does not count.
+    """
+
+    sample: Sample
+    max_new_tokens: int = 96
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what cannot be done."""
+        for wrong, what in (
+            (self.max_new_tokens < 1, f"max_new_tokens is {self.max_new_tokens}, it must be at least 1"),
+            (not 0 <= self.temperature < math.inf, f"temperature is {self.temperature}, it must be 0 or more"),
+            (not 0 < self.top_p <= 1, f"top_p is {self.top_p}, it must be above 0 and at most 1"),
+            ("" in self.stop, "a stop text is empty"),
+        ):
+            if wrong:
+                raise UsageError(what, where=self.sample.id)
+
+
+class Event(NamedTuple):
+    """What a step brought to the request of `key`.
+
+    `text` is new and final: no half characters, nothing that a stop text may still swallow. All texts of a request
+    together are its answer. `generation` comes once, with the last of them.
+    """
+
+    key: Hashable
+    text: str
+    generation: Generation | None = None
 
 
 class Likelihood(NamedTuple):

@@ -31,7 +31,8 @@ class LanguageConfig(Config):
     num_experts: int = Field(0, ge=0)
     """Feed-forwards of each block, of which a router chooses for each token (Mixtral); 0: one, for all tokens."""
     experts_per_token: int = Field(2, ge=1)
-    """Experts that a token goes to."""
+    """Experts that a token goes to. Their shares sum to one, so with a single one the router learns from its balance
+    alone, not from the text."""
     balance: float = Field(0.01, ge=0)
     """Coefficient of the loss that keeps experts equally busy."""
     router_z: float = Field(0.001, ge=0)

@@ -2,20 +2,32 @@
 
 The softmax of CLIP (Radford et al. 2021) and the pairwise sigmoid of SigLIP (Zhai et al. 2023), as sums over some of
 the pairs of a batch against all of it. What the processes of a training get for their own pairs adds up to the loss of
-the whole batch, and so do the gradients.
+the whole batch, and so do the gradients. Also here: a text as the two read it.
 """
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from jvlm.model.processor import Processor
+
 LOGITS = {"cpu": 2**22, "cuda": 2**27}
 """Logits of a piece, for one direction. Of more than one piece each is computed again in the backward pass."""
 
 Piece = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def caption_ids(processor: Processor, captions: list[str], length: int) -> Tensor:
+    """``[N, length]`` int64: ``<s> text <|end|>`` padded; longer captions lose their tail, never the end mark."""
+    out = np.full((len(captions), length), processor.pad, np.int64)
+    for row, ids in zip(out, processor.tokenizer.encode_batch(captions), strict=True):
+        ids = [processor.bos, *ids[: length - 2], processor.end]
+        row[: len(ids)] = ids
+    return torch.from_numpy(out)
 
 
 def softmax_loss(images: Tensor, texts: Tensor, own: slice, scale: Tensor) -> Tensor:

@@ -7,18 +7,17 @@ Only safetensors and JSON are read. Every directory carries `hashes.json` and is
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from open_clip.model import CLIP
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from jvlm.errors import DataError, UsageError
+from jvlm.errors import DataError, JvlmError, UsageError
 from jvlm.files import new_folder, read_json, verify_folder, write_json
 from jvlm.model.config import ProjectorConfig, TilesConfig, VisionConfig
 from jvlm.model.experts import split_experts, stack_experts
@@ -32,6 +31,7 @@ from jvlm.text.tokenizer import Tokenizer
 WEIGHTS = "model"  # the stem of their files
 TOWER = "jvlm_tower"
 KINDS = (*CLASSES, "jvlm", "jvlm_clip", TOWER)
+_LAYERS = ("num_hidden_layers", "layers", "text_layers")
 _OLDER_SPELLING = ("rope_theta", "rope_scaling", "torch_dtype", "dtype")
 
 
@@ -127,33 +127,82 @@ def load_directory(folder: Path) -> Loaded:
         raise DataError("not a model directory: config.json is missing", where=folder)
     verify_folder(folder)
     config = read_json(folder / "config.json")
-    kind = config.get("model_type")
+    kind = config.get("model_type") if isinstance(config, dict) else None
     if kind == TOWER:
         fix = "name it as align.tower in a recipe, which makes a vision-language model of it"
         raise UsageError("this is an image tower alone", where=folder, fix=fix)
-    tokenizer = Tokenizer.load(folder)
+    if kind not in KINDS:
+        raise DataError(f"unknown model_type {kind!r}", where=folder / "config.json", fix=f"known: {', '.join(KINDS)}")
+    tokenizer, weights = Tokenizer.load(folder), TensorFolder(folder, WEIGHTS)
     try:
-        model, processor = _build(kind, config, tokenizer, folder)
-        load_named_tensors(model, stack_experts(TensorFolder(folder, WEIGHTS)), folder)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"cannot be loaded: {error}", where=folder) from None
+        _refuse_giants(kind, config, tokenizer, weights)
+        model, processor = _build(kind, config, tokenizer)
+        load_named_tensors(model, stack_experts(weights), folder)
+    except JvlmError as error:
+        raise DataError(f"cannot be loaded: {error.what}", where=error.where or folder, fix=error.fix) from None
+    except Exception as error:  # over values that they do not expect other libraries raise anything
+        told = str(error).partition("\n")[0]  # what follows may show addresses
+        raise DataError(f"cannot be loaded: {told}", where=folder) from None
     return Loaded(kind, model.eval(), processor)
 
 
-def _build(kind: str | None, config: dict[str, Any], tokenizer: Tokenizer, folder: Path) -> tuple[nn.Module, Processor]:
+def _refuse_giants(kind: str, config: dict[str, Any], tokenizer: Tokenizer, weights: TensorFolder) -> None:
+    """Before anything is allocated: a config may not describe a model much larger than its weights."""
+    for name, value in _leaves(config):
+        if name in _LAYERS and isinstance(value, int) and value > len(weights):
+            raise DataError(f"config.json has {name} {value}, the weights have {len(weights)} tensors in all")
+    with torch.device("meta"):
+        described = sum(parameter.numel() for parameter in _build(kind, config, tokenizer)[0].parameters())
+    held = sum(shape.numel() for shape in weights.shapes.values())
+    if described > 2 * held:  # a smaller difference is told by the name of what does not fit
+        raise DataError(f"config.json describes {described} parameters, the weights have {held}")
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """What is no dictionary in a config, with its name."""
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, below in value.items():
+        yield from _leaves(below, str(key))
+
+
+def _build(kind: str, config: dict[str, Any], tokenizer: Tokenizer) -> tuple[nn.Module, Processor]:
+    processor = _processor(kind, config, tokenizer)
     if kind in CLASSES:
-        return _language(config), Processor(tokenizer)
-    if kind == "jvlm":
-        vision, projector = VisionConfig(**config["vision"]), ProjectorConfig(**config["projector"])
-        processor = Processor(tokenizer, vision, projector, TilesConfig(**config["tiles"]))
-        model = JvlmModel(_language(config["language"]), build_tower(vision), projector, processor.image_ids)
-        return model, processor
-    if kind == "jvlm_clip":
-        vision = VisionConfig(**config["vision"])
-        processor = Processor(tokenizer, vision)
+        return _language(config), processor
+    vision, projector = processor.vision, processor.projector
+    assert vision is not None
+    if projector is None:
         sigmoid = config.get("logit_bias", False)
         return build_clip(vision, tokenizer.vocab_size, processor.pad, processor.end, sigmoid), processor
-    raise DataError(f"unknown model_type {kind!r}", where=folder / "config.json", fix=f"known: {', '.join(KINDS)}")
+    return JvlmModel(_language(config["language"]), build_tower(vision), projector, processor.image_ids), processor
+
+
+def load_processor(folder: Path) -> Processor:
+    """What feeds the model of a directory; no weight is read. Raises DataError."""
+    config = read_json(Path(folder) / "config.json")
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind not in KINDS or kind == TOWER:
+        raise DataError(f"model_type {kind!r} has no processor", where=Path(folder) / "config.json")
+    try:
+        return _processor(kind, config, Tokenizer.load(folder))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"cannot be loaded: {error}", where=folder) from None
+
+
+def _processor(kind: str, config: dict[str, Any], tokenizer: Tokenizer) -> Processor:
+    if kind in CLASSES:
+        return Processor(tokenizer)
+    if kind == "jvlm":
+        return vision_language_processor(config, tokenizer)
+    return Processor(tokenizer, VisionConfig(**config["vision"]))
+
+
+def vision_language_processor(config: Mapping[str, Any], tokenizer: Tokenizer) -> Processor:
+    """The processor that the config.json of a vision-language model describes."""
+    vision, projector = VisionConfig(**config["vision"]), ProjectorConfig(**config["projector"])
+    return Processor(tokenizer, vision, projector, TilesConfig(**config["tiles"]))
 
 
 def _language(record: dict[str, Any]) -> LanguageModel:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import MixtralConfig, MixtralForCausalLM
 from transformers.models.mixtral.modeling_mixtral import (
@@ -31,12 +32,14 @@ _SPLIT = re.compile(r"(.*\.)block_sparse_moe\.experts\.(\d+)\.w([123])\.weight")
 
 
 class Router(MixtralTopKRouter):
-    """Scores in float32."""
+    """Scores in float32, also where the weights are not: transformers' own takes only the softmax in it."""
 
     def forward(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``[..., hidden]`` → scores ``[tokens, experts]``; shares and numbers ``[tokens, top_k]`` of those chosen."""
         with torch.autocast(hidden_states.device.type, enabled=False):
-            scores: tuple[Tensor, Tensor, Tensor] = super().forward(hidden_states.float())
-        return scores
+            scores = F.linear(hidden_states.reshape(-1, self.hidden_dim).float(), self.weight.float())
+            odds, chosen = scores.softmax(-1).topk(self.top_k, -1)
+            return scores, odds / odds.sum(-1, keepdim=True), chosen
 
 
 class Experts(MixtralExperts):
@@ -77,13 +80,20 @@ def balance_loss(config: MixtralConfig, scores: list[Tensor], real: Tensor) -> T
 
     At even odds the first is `num_experts_per_tok`. Tokens where `real` ``[B, T]`` is false (padding) do not count.
     A product of two means over the batch: unlike the cross-entropy it depends on how a batch is split.
+    It is taken layer by layer. Given all layers, transformers pools them: an expert overworked in one layer and idle in
+    the next then counts as even, and every layer may lean on two experts of eight.
     """
     real = real.flatten()
-    layers: Any = tuple(scores)
-    unevenness = load_balancing_loss_func(layers, config.num_local_experts, config.num_experts_per_tok, real)
+    experts, top_k = config.num_local_experts, config.num_experts_per_tok
+    unevenness = torch.stack([_unevenness(layer, experts, top_k, real) for layer in scores]).mean()
     size = torch.stack([layer[real].logsumexp(-1).square().mean() for layer in scores]).mean()
     loss: Tensor = config.router_aux_loss_coef * unevenness + getattr(config, "router_z_loss_coef", 0.0) * size
     return loss
+
+
+def _unevenness(scores: Tensor, num_experts: int, top_k: int, real: Tensor) -> Tensor:
+    found: Any = load_balancing_loss_func((scores,), num_experts, top_k, real)
+    return torch.as_tensor(found)
 
 
 def split_experts(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:

@@ -171,10 +171,9 @@ class Processor:
         """
         assert self.vision is not None
         side = self.vision.image_size
-        red, green, blue = (int(255 * mean) for mean in self.vision.mean)
-        views = [_letterboxed(image, side, side, (red, green, blue))[None]]
+        views = [whole_view(image, self.vision)[None]]
         if grid.tiles:
-            canvas = _letterboxed(image, grid.columns * side, grid.rows * side, (red, green, blue))
+            canvas = _letterboxed(image, grid.columns * side, grid.rows * side, self.vision)
             # [3, rows, S, columns, S] -> [rows, columns, 3, S, S]
             tiles = canvas.reshape(3, grid.rows, side, grid.columns, side).transpose(1, 3, 0, 2, 4)
             views.append(tiles.reshape(grid.tiles, 3, side, side))
@@ -223,12 +222,18 @@ class Processor:
         return [self.image_ids.start, *view, *row * grid.rows, self.image_ids.end]
 
 
-def _letterboxed(image: Image.Image, width: int, height: int, colour: tuple[int, int, int]) -> np.ndarray:
-    """uint8 ``[3, height, width]``: the picture scaled to fit, in the middle of `colour`."""
+def whole_view(image: Image.Image, vision: VisionConfig) -> np.ndarray:
+    """RGB image → uint8 ``[3, S, S]``: the whole picture as the tower of that shape sees it."""
+    return _letterboxed(image, vision.image_size, vision.image_size, vision)
+
+
+def _letterboxed(image: Image.Image, width: int, height: int, vision: VisionConfig) -> np.ndarray:
+    """uint8 ``[3, height, width]``: the picture scaled to fit, in the middle of the tower's mean colour."""
     if image.size != (width, height):
+        red, green, blue = (int(255 * mean) for mean in vision.mean)
         scale = min(width / image.width, height / image.height)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        canvas = Image.new("RGB", (width, height), colour)
+        canvas = Image.new("RGB", (width, height), (red, green, blue))
         canvas.paste(image.resize(size, Image.Resampling.BICUBIC), ((width - size[0]) // 2, (height - size[1]) // 2))
         image = canvas
     return np.asarray(image, dtype=np.uint8).transpose(2, 0, 1)

@@ -62,12 +62,17 @@ class TensorFolder(Mapping[str, Tensor]):
         """Raises DataError when a file is missing or not of the format."""
         index = folder / f"{stem}.safetensors.index.json"
         single = f"{stem}.safetensors"
-        names = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else [single]
+        names = _file_names(index) if index.is_file() else [single]
         try:
             self._files = [safe_open(folder / name, framework="pt") for name in names]
         except (SafetensorError, OSError) as error:
             raise DataError(f"cannot be read as safetensors: {error}", where=folder / names[0]) from None
         self._of = {name: file for file in self._files for name in file.keys()}  # noqa: SIM118  # not a dict
+
+    @property
+    def shapes(self) -> dict[str, Size]:
+        """Of every tensor; none is read."""
+        return {name: Size(file.get_slice(name).get_shape()) for name, file in self._of.items()}
 
     def __getitem__(self, name: str) -> Tensor:
         tensor: Tensor = self._of[name].get_tensor(name)
@@ -78,3 +83,13 @@ class TensorFolder(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._of)
+
+
+def _file_names(index: Path) -> list[str]:
+    """The files that an index names, all beside it. Raises DataError."""
+    record = read_json(index)
+    table = record.get("weight_map") if isinstance(record, dict) else None
+    names = list(table.values()) if isinstance(table, dict) else []
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise DataError("not an index of weight files beside it", where=index)
+    return sorted(set(names))

@@ -17,6 +17,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from jvlm import audit
 from jvlm.config import load_config
 from jvlm.errors import EXIT_FAILURE, EXIT_STOPPED, JvlmError, UsageError
 from jvlm.files import lock, write_json, write_text
@@ -54,6 +55,10 @@ def stage_function(name: str) -> Stage:
         from jvlm.stages.prefer import prefer
 
         return prefer
+    if name == "combine":
+        from jvlm.stages.combine import combine
+
+        return combine
     from jvlm.stages import finish
 
     return {"eval": finish.evaluate, "caption": finish.caption, "report": finish.report}[name]
@@ -145,6 +150,7 @@ def run_stage(run: Path, name: str, key: str) -> int:
             # children run side by side with their parent: the sum is the honest bound
             record = {"stage": name, "key": key, "seconds": seconds, "peak_gib": sum(usage) / 2**20, "metrics": metrics}
             write_json(context.folder / "done.json", record)
+            audit.stage_done(run, name, metrics)
             context.say(f"done in {seconds:.0f} s")
     except JvlmError as error:
         print(f"jvlm: error: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from jvlm.eval.retrieval import retrieval_r1, retrieval_within_source
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.config import VisionConfig
+from jvlm.model.contrast import caption_ids
 from jvlm.model.directory import Loaded, load_directory, write_model_files
 from jvlm.model.processor import Processor
 from jvlm.model.vision import VisionTower, build_clip
@@ -17,7 +18,7 @@ from jvlm.settings import ClipStage
 from jvlm.stages.context import StageContext
 from jvlm.text.tokenizer import Tokenizer
 from jvlm.train.loop import train
-from jvlm.train.objectives.contrastive import Contrastive, caption_ids, caption_of
+from jvlm.train.objectives.contrastive import Contrastive, caption_of
 
 BATCH = 128
 

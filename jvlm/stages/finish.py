@@ -1,9 +1,9 @@
 """What comes after training: scores, captions, the report."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from jvlm.errors import Stopped
 from jvlm.stages.context import StageContext
 
 HELD_OUT = ("_test", "_val", "_compositional")
@@ -87,18 +87,25 @@ def _trained_on(context: StageContext) -> list[Path]:
 
 def caption(context: StageContext) -> dict[str, Any]:
     """The captioning job on a folder of loose files."""
-    from jvlm.infer.caption import caption_folder
-    from jvlm.infer.generate import load_model
+    from functools import partial
 
-    model = load_model(context.run / "medical" / "model")
-    report = caption_folder(
-        model,
-        context.data / "folder",
-        context.folder / "captions.jsonl",
+    from jvlm.infer.caption import job
+    from jvlm.infer.caption.plan import Settings, model_hash
+    from jvlm.infer.caption.worker import load_tools
+
+    model = context.run / "medical" / "model"
+    settings = Settings(
+        source=str(context.data / "folder"),
+        model_hash=model_hash(model),
         max_new_tokens=context.config.max_new_tokens,
-        say=context.say,
+        threads=context.recipe.threads,
     )
-    return asdict(report)
+    report = job.caption(
+        context.folder, settings, partial(load_tools, model), on_progress=lambda progress: context.say(str(progress))
+    )
+    if not report.complete:
+        raise Stopped("captioning was stopped", where=context.folder, fix="the same command goes on from there")
+    return {"rows": report.rows, "errors": report.errors, "written": report.written}
 
 
 def report(context: StageContext) -> dict[str, Any]:

@@ -135,18 +135,28 @@ def _phases(context: StageContext, source: Path) -> dict[str, Any]:
 def _phase(context: StageContext, phase: Phase, model: nn.Module, processor: Processor, folder: Path) -> dict[str, Any]:
     if phase.tiles is not None:
         processor = processor.with_tiles(phase.tiles)
-    sets = [_open(context, source, processor, phase.packing) for source in phase.data]
+    mixture = phase_mixture(context, phase, processor)
     names = [source.shards or source.text for source in phase.data]
-    dropped = _note_dropped(context, dict(zip(names, sets, strict=True)), folder / "overlong.jsonl")
-    mixture = Mixture(sets, [source.repeat for source in phase.data])
+    dropped = _note_dropped(context, dict(zip(names, mixture.sets, strict=True)), folder / "overlong.jsonl")
     context.say(
         f"{dict(zip(names, mixture.counts, strict=True))} samples an epoch, {int(mixture.lengths.sum()):,} tokens"
     )
     train_only(model, phase.train, phase.tower_layers)
-    rows = PackedRows(mixture, phase.packing.row_length, context.recipe.seed, processor.pad)
+    rows = phase_rows(context, phase, mixture, processor)
     objective = NextToken(model, rows, phase.packing, {"tower.": phase.tower_rate})
     last = train(objective, phase.loop, folder, context.say, partial(write_model_files, model, processor))
     return {"loss": last["loss"], "samples": dict(zip(names, mixture.counts, strict=True)), "dropped": dropped}
+
+
+def phase_mixture(context: StageContext, phase: Phase, processor: Processor) -> Mixture:
+    """What a phase reads."""
+    sets = [_open(context, source, processor, phase.packing) for source in phase.data]
+    return Mixture(sets, [source.repeat for source in phase.data])
+
+
+def phase_rows(context: StageContext, phase: Phase, mixture: Mixture, processor: Processor) -> PackedRows:
+    """Its rows, in the order of training."""
+    return PackedRows(mixture, phase.packing.row_length, context.recipe.seed, processor.pad)
 
 
 def _note_dropped(context: StageContext, sets: dict[Any, SampleSet], ledger: Path) -> int:

@@ -47,7 +47,10 @@ class Tokenizer:
             self._fast: tokenizers.Tokenizer = tokenizers.Tokenizer.from_str(definition.decode())
         except Exception as error:  # the Rust side raises bare Exception
             raise DataError(f"not a tokenizer definition: {error}") from None
-        played: dict[str, str] = json.loads(config).get(ROLES_KEY, {})
+        try:
+            played: dict[str, str] = json.loads(config).get(ROLES_KEY, {})
+        except (ValueError, AttributeError, RecursionError):
+            raise DataError(f"{CONFIG_FILE} is no JSON object") from None
         self.tokens: dict[str, str] = {role: played.get(role, role) for role in SPECIAL_TOKENS}
         self.special: dict[str, int] = {role: self._control_id(token) for role, token in self.tokens.items()}
         self._fast.encode_special_tokens = True  # a typed <|user|> is text like any other
@@ -82,6 +85,11 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """One more than the largest id."""
         return 1 + max(self._fast.get_vocab().values())
+
+    def piece(self, number: int) -> str | None:
+        """The token of an id, None where there is none."""
+        token: str | None = self._fast.id_to_token(number)
+        return token
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,6 +1,6 @@
 """Several streams of rows one after another: the phases of a training that is one schedule."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -82,13 +82,15 @@ class Sighting(NamedTuple):
     tokens: int
 
 
-def sightings(rows: Curriculum, documents: Container[int], rows_per_step: int, steps: int) -> list[Sighting]:
-    """Where the first `steps` steps saw any of these documents (numbers in the token shards), in order."""
-    found = []
+def walk(rows: Curriculum, rows_per_step: int, steps: int) -> Iterator[tuple[Sighting, SampleSet, int]]:
+    """All that the first `steps` steps see, in order: where, and which sample, by its set and number."""
     for number in range(steps * rows_per_step):
         which, row = rows.locate(number)
         phase = rows.phases[which]
         for piece in phase.row(row):
-            if phase.data.document_of(piece.sample) in documents:
-                found.append(Sighting(number // rows_per_step, number, piece.stop - piece.start))
-    return found
+            yield Sighting(number // rows_per_step, number, piece.stop - piece.start), phase.data, piece.sample
+
+
+def sightings(rows: Curriculum, documents: Container[int], rows_per_step: int, steps: int) -> list[Sighting]:
+    """Where the first `steps` steps saw any of these documents (numbers in the token shards), in order."""
+    return [seen for seen, data, sample in walk(rows, rows_per_step, steps) if data.document_of(sample) in documents]

@@ -27,6 +27,7 @@ from jvlm.train.config import LoopConfig
 from jvlm.train.engine import Engine, Forward, TorchEngine
 from jvlm.train.monitor import LossBySource, Metrics, StopSign
 from jvlm.train.prefetch import Prefetch
+from jvlm.train.routers import RouterLoad
 from jvlm.train.schedule import learning_rate_factor
 from jvlm.train.trackers import open_trackers
 from jvlm.train.undecoded import Undecoded
@@ -57,6 +58,8 @@ class Objective(Protocol):
     """Learning-rate factors by prefix of the parameter name."""
     by_source: LossBySource
     """`loss_sum` adds the losses to it, where they are a source's own."""
+    routers: RouterLoad
+    """`loss_sum` adds to it which experts the tokens went to, where there are any."""
 
     def micro_batches(self, step: int, world: World) -> list[Any]:
         """This process's part of the global batch of `step`, in pieces, as many on every process: a pure function."""
@@ -143,6 +146,7 @@ class _Training:
         while step < config.steps:
             metrics.begin()
             self.objective.by_source.clear()
+            self.objective.routers.clear()
             batches = [to_device(batch, world.device) for batch in next(prepared)]
             metrics.data_ready()
             undecoded.note(batches)
@@ -163,7 +167,8 @@ class _Training:
             step += 1
             if math.isfinite(mean) and math.isfinite(norm):
                 rate, flops = factor * optimizer.learning_rate, sum(map(self.objective.flops, batches))
-                metrics.step_done(step, config.steps, mean, norm, rate, weight, self.objective.by_source.take(), flops)
+                by_source, routing = self.objective.by_source.take(), self.objective.routers.take()
+                metrics.step_done(step, config.steps, mean, norm, rate, weight, by_source, flops, routing)
             else:
                 left_out = self._go_back(step - 1, mean, norm, batches, left_out)
             if step % config.checkpoint_every == 0 or step == config.steps or stops:

@@ -11,11 +11,13 @@ from statistics import fmean, pstdev
 from types import FrameType, TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from jvlm.files import append_json_line, read_json_lines, write_text
+from jvlm.train.routers import Routing, routing_figures
 from jvlm.train.trackers import Tracker
 from jvlm.train.world import ONE_PROCESS, World
 
@@ -84,6 +86,7 @@ class Metrics:
         self._recent: list[float] = []
         self._seen = 0.0
         self._own: list[tuple[str, float, int]] = []
+        self._own_routing: list[Routing] = []
         self._own_flops = 0.0
         self._reset()
 
@@ -91,6 +94,7 @@ class Metrics:
         self._seconds = self._data_seconds = self._flops = 0.0
         self._weight, self._losses, self._spikes = 0.0, 0.0, 0
         self._by_source: dict[str, tuple[float, int]] = {}
+        self._routing: Routing = []
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint; every process calls it."""
@@ -100,16 +104,18 @@ class Metrics:
             "recent": self._recent,
             "interval": [self._seconds, self._data_seconds, self._flops, self._weight, self._losses, self._spikes],
             "by_source": self._by_source,
+            "routing": self._routing,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """What `state` gave; nothing for a checkpoint that has none."""
         if not state:
             return
-        self._own, self._own_flops = [], 0.0
+        self._own, self._own_routing, self._own_flops = [], [], 0.0
         self._seen, self._recent = state["seen"], list(state["recent"])
         self._seconds, self._data_seconds, self._flops, self._weight, self._losses, self._spikes = state["interval"]
         self._by_source = {name: (total, count) for name, (total, count) in state["by_source"].items()}
+        self._routing = state.get("routing", [])  # checkpoints had none before it was watched
 
     def __enter__(self) -> "Metrics":
         if self._bar:
@@ -139,13 +145,15 @@ class Metrics:
         weight: float,
         by_source: Sequence[tuple[str, float, int]] = (),
         flops: float = 0.0,
+        routing: Routing = (),
     ) -> None:
-        """`weight` units, all processes' together, had the mean loss `loss`; `by_source` and `flops` are this one's."""
+        """`weight` units, all processes' together, had the mean loss `loss`; what follows `weight` is this one's."""
         self._seconds += time.perf_counter() - self._started
         self._weight += weight
         self._seen += weight
         self._losses += loss * weight
         self._own += by_source
+        self._own_routing += [routing] if routing else []
         self._own_flops += flops
         if self._leaps(loss):
             self._spikes += 1
@@ -176,6 +184,8 @@ class Metrics:
         if self._by_source:
             shares = sorted(self._by_source.items())
             record["loss_by_source"] = {name: total / count for name, (total, count) in shares}
+        if self._routing:
+            record["routers"] = routing_figures(self._routing)
         if self.world.device.type == "cuda":
             record["peak_gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
         if self.path:
@@ -190,12 +200,14 @@ class Metrics:
 
     def _gather(self) -> None:
         """Add what the processes did since to the interval's sums."""
-        for own, flops in self.world.gather((self._own, self._own_flops)):
+        for own, routing, flops in self.world.gather((self._own, self._own_routing, self._own_flops)):
             self._flops += flops
+            if routing:
+                self._routing = np.add(np.sum(routing, axis=0), self._routing or 0.0).tolist()
             for name, total, count in own:
                 sums = self._by_source.get(name, (0.0, 0))
                 self._by_source[name] = (sums[0] + total, sums[1] + count)
-        self._own, self._own_flops = [], 0.0
+        self._own, self._own_routing, self._own_flops = [], [], 0.0
 
     def _leaps(self, loss: float) -> bool:
         """More than six standard deviations above the mean of the last 128 steps (OLMo-core's measure)."""

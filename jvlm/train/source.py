@@ -170,11 +170,11 @@ class Mixture:
         ).hexdigest()
 
     def example(self, index: int) -> Example:
-        inner, number = self._locate(index)
+        inner, number = self.locate(index)
         return inner.example(number)
 
     def document_of(self, index: int) -> int | None:
-        inner, number = self._locate(index)
+        inner, number = self.locate(index)
         return inner.document_of(number)
 
     def order(self, seed: int, epoch: int, count: int | None = None) -> np.ndarray | None:
@@ -192,7 +192,8 @@ class Mixture:
             epoch,
         )
 
-    def _locate(self, index: int) -> tuple[SampleSet, int]:
+    def locate(self, index: int) -> tuple[SampleSet, int]:
+        """The set that sample `index` is of, and its number there."""
         which = int(np.searchsorted(self.starts, index, side="right")) - 1
         inner = self.sets[which]
         return inner, (index - int(self.starts[which])) % len(inner.lengths)

@@ -68,7 +68,9 @@ def open_trackers(names: Sequence[TrackerName], folder: Path, start: int) -> lis
 
 def _scalars(record: dict[str, Any]) -> dict[str, float]:
     flat = {key: value for key, value in record.items() if isinstance(value, int | float) and key != "step"}
-    return flat | {f"loss/{source}": value for source, value in record.get("loss_by_source", {}).items()}
+    flat |= {f"loss/{source}": value for source, value in record.get("loss_by_source", {}).items()}
+    layers = {name: enumerate(values) for name, values in record.get("routers", {}).items()}
+    return flat | {f"router_{name}/{layer}": value for name, found in layers.items() for layer, value in found}
 
 
 def _not_installed(package: str) -> UsageError:

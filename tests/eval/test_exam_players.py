@@ -11,6 +11,7 @@ from jvlm_data.clinical_lab.convert import convert as clinical_lab
 from jvlm_data.igakuqa.convert import convert as igakuqa
 from jvlm_data.igakuqa119.convert import convert as igakuqa119
 from jvlm_data.toyworld.exam import exam_test, exam_twohop_unseen
+from made_tasks import EXAMS, build_exam
 
 from jvlm.eval.baselines import ConstantModel, best_constant_marks, exam_chance, split_marks
 from jvlm.eval.exam import choose, is_correct, score_exam
@@ -40,7 +41,7 @@ def check_players(items: list[ExamItem]) -> None:
     right = 0
     for seed in range(SEEDS):
         for item in kept:
-            if item.answer_type != "numeric":
+            if item.options:
                 (scores,) = Random(seed).choice_log_likelihoods([samples[item.id]], [item.labels])
                 right += is_correct(item, choose(scores, item.labels, item.n_select)[0])
     error = math.sqrt(sum(p * (1 - p) for p in shares) / SEEDS) / len(kept)
@@ -50,7 +51,7 @@ def check_players(items: list[ExamItem]) -> None:
     model, hits = ConstantModel(constants), 0
     for item in kept:
         sample = samples[item.id]
-        if item.answer_type == "numeric":
+        if not item.options:
             marks = split_marks(item, model.generate([sample])[0].text)
         else:
             (scores,) = model.choice_log_likelihoods([sample], [[option.words for option in item.options]])
@@ -70,6 +71,13 @@ def check_players(items: list[ExamItem]) -> None:
 
 def test_the_made_exams(folder: Path) -> None:
     check_players(load_items(folder / "items.jsonl"))
+
+
+@pytest.mark.parametrize("name", EXAMS)
+def test_the_made_samples_of_published_exams(name: str, tmp_path: Path) -> None:
+    items = load_items(build_exam(name, tmp_path) / "items.jsonl")
+    for exam in sorted({item.exam for item in items}):
+        check_players([item for item in items if item.exam == exam])
 
 
 @pytest.mark.parametrize("make", [exam_test, exam_twohop_unseen])

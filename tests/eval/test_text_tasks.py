@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_tasks import SETS, build_all
+from made_tasks import EXAMS, SETS, build_all
 from players import Player, constant, oracle, random
 
 from jvlm.datasets import convert_named
@@ -18,10 +18,10 @@ from jvlm.eval.answers import read_answer, right_answer, words
 from jvlm.eval.lm_eval_layout import write_layout
 from jvlm.eval.metrics import METRICS, blind, candidates, char_f1, figure, measure, similarity
 from jvlm.eval.task import load_suite, load_task, prepare, render, task_names
-from jvlm.eval.text_table import text_table
+from jvlm.eval.text_table import judged_table, text_table
 from jvlm.eval.text_tasks import evaluate_task
 from jvlm.files import read_json, read_json_lines
-from jvlm.infer.types import Likelihood
+from jvlm.infer.types import Generation, Likelihood
 
 NAMES = task_names()
 SCORED = [name for name in NAMES if load_task(name).metrics]
@@ -247,6 +247,63 @@ def test_a_conversation_has_its_second_turn_after_the_first_answer(data, tmp_pat
     assert [(row["arm"], row["question"][-1]) for row in rows[::13]] == [("turn 1", "0"), ("turn 2", "1")]
 
 
+def test_a_turn_that_does_not_fit_ends_the_conversation_before_it(data, tmp_path):
+    task = load_task("ja_mt_bench")
+    items, _ = prepare(task, data)
+    player = Player(task, items, constant("ね"))
+    full = {"3"}  # at its second turn
+    player.refusals = lambda samples, choices: [
+        "full" if s.id in full and len(s.messages) > 1 else None for s in samples
+    ]
+    result = evaluate_task(player, task, data, tmp_path, name="m", judge=FIVES)
+    assert result["not_asked"] == {"3": "full"}
+    assert (result["judged"]["n_answers"], result["judged"]["asked"]) == (13, 2 * 13 - 1)
+    assert result["judged"]["turns"]["turn 1"]["n"] == 13
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if load_task(name).judge])
+def test_open_answers_are_judged_or_said_not_to_be(data, tmp_path, name):
+    task = load_task(name)
+    items, _ = prepare(task, data)
+    player = Player(task, items, constant("ね"))
+    told = evaluate_task(player, task, data, tmp_path, name="m")["judged"]
+    assert (told["judge"], told["status"], told["n_answers"]) == (None, "not judged", 13)
+    asked = len(player.prompts)
+    result = evaluate_task(player, task, data, tmp_path, name="m", judge=FIVES)
+    assert len(player.prompts) == asked  # nothing is said anew
+    judged = result["judged"]
+    assert (judged["judge"]["id"], judged["failures"], judged["refused"]) == ("fives", 0, {})
+    wanted = {"ja_mt_bench": 5.0, "ja_vicuna_qa": 0.5, "heron_bench": 100 * 5 / 8}[name]
+    assert judged["score"]["value"] == pytest.approx(wanted)
+    table = judged_table({"one": {name: result}, "other": {}})
+    assert table[1][:3] == [name, "fives", "13"]
+    assert table[1][3].startswith(f"{wanted * (100 if name == 'ja_vicuna_qa' else 1):.2f} (")
+    assert judged_table({"one": {name: {"judged": told}}})[1][3] == "not judged"
+
+
+def test_pictures_of_a_question_stand_before_it(data, tmp_path):
+    task = load_task("heron_bench")
+    items, _ = prepare(task, data)
+    player, seen = Player(task, items, constant("ね")), []
+    player.refusals = lambda samples, choices: seen.extend(samples) or [None] * len(samples)
+    evaluate_task(player, task, data, tmp_path, name="m")
+    assert [sample.messages[0].content for sample in seen[:1]] == [[0, "りんごは写っていますか？"]]
+    assert seen[0].images[0].read() == (data / "heron_bench" / "images" / "000.png").read_bytes()
+
+
+class _Fives:
+    """A judge that says the same of everything."""
+
+    def __init__(self):
+        self.name, self.about = "fives", {"id": "fives", "kind": "made"}
+
+    def answer(self, questions, max_new_tokens):
+        return [Generation('[[5]] {"score": 5, "score_gpt": 8} [[C]]', "stop", 1) for _ in questions]
+
+
+FIVES = _Fives()
+
+
 def test_too_long_a_question_is_wrong_and_listed(data, tmp_path):
     task = load_task("jcommonsenseqa")
     items, _ = prepare(task, data)
@@ -321,8 +378,9 @@ def test_unknown_names_are_told():
 
 
 def test_suites_name_what_there_is():
-    exams = {"toyworld", "igakuqa", "igakuqa119", "clinical_lab", "yakugakuqa"}
-    for suite in ("toy", "jglue", "japanese", "knowledge_graph", "medical", "exams"):
+    exams = {"toyworld", "igakuqa", "igakuqa119", "clinical_lab", *EXAMS}
+    known = ("toy", "jglue", "japanese", "knowledge_graph", "medical", "exams", "more_exams", "judged", "pictures")
+    for suite in known:
         assert set(load_suite(suite)) <= {*NAMES, *exams}
 
 

@@ -1,145 +1,322 @@
-"""The captioning job: one row an image, whatever the images are and however often it is killed."""
+"""The captioning job: exactly one row an id, whatever the images are and whenever it is stopped."""
 
 import json
 import os
 import shutil
+import signal
+from io import BytesIO
 
+import numpy as np
 import pytest
+import zstandard
+from caption_process import Hashing, run
+from PIL import Image
 from tiny import encoded_image, make_model
 
-from jvlm.errors import DataError, JvlmError
-from jvlm.files import lock, read_json_lines, sha256_bytes
-from jvlm.infer.caption import caption_folder
+from jvlm import files
+from jvlm.errors import DataError, UsageError
+from jvlm.files import read_json, read_json_lines, sha256_bytes, sha256_file
+from jvlm.images.shards import ShardReader, check_shards
+from jvlm.infer.caption import job, unit
+from jvlm.infer.caption.ledger import Ledger, Torn
+from jvlm.infer.caption.plan import Settings
+from jvlm.infer.caption.unit import CODES, Tools
 from jvlm.infer.generate import VisionLanguageModel
-from jvlm.infer.types import Generation
+from jvlm.sample import CAPTION_PROMPT
 
-ROW_KEYS = {"id", "image_sha256", "text", "status", "error", "finish_reason", "n_tokens"}
-
-
-class Counting:
-    """A model that says which image it saw, and dies when it has seen enough."""
-
-    def __init__(self, dies_at=None):
-        self.seen, self.dies_at = [], dies_at
-
-    def generate(self, samples, *, max_new_tokens=64, temperature=0.0, seed=0):
-        if self.dies_at is not None and len(self.seen) >= self.dies_at:
-            raise KeyboardInterrupt
-        self.seen += [sample.id for sample in samples]
-        return [Generation(sha256_bytes(s.images[0].read())[:8], "stop", max_new_tokens) for s in samples]
+COLUMNS = [
+    "id", "image_sha256", "text", "status", "error_code", "error", "n_tokens", "finish_reason", "model_hash",
+    "prompt_hash", "seed", "n_characters", "japanese", "simplified_chinese", "latin", "repetition", "phash",
+    "duplicate_of",
+]  # fmt: skip
+BAD = {"b/cut.png": "damaged", "empty.jpg": "unreadable", "b/text.webp": "not_an_image", "wide.png": "too_large"}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Nine images in two folders, three of them bad, and a file that is none."""
+    """Ten images in two folders, four of them bad, and a file that is none."""
     root = tmp_path / "images"
     (root / "b").mkdir(parents=True)
     for number in range(6):
         (root / ("b" if number % 2 else ".") / f"{number}.PNG").write_bytes(encoded_image(number, (20 + number, 30)))
-    (root / "cut.png").write_bytes(encoded_image(9)[:300])
+    (root / "b" / "cut.png").write_bytes(encoded_image(9)[:300])
     (root / "empty.jpg").write_bytes(b"")
     (root / "b" / "text.webp").write_text("not an image")
+    (root / "wide.png").write_bytes(encoded_image(8, (17_000, 1)))
     (root / "readme.txt").write_text("not meant to be one")
+    (root / ".hidden").mkdir()
+    (root / ".hidden" / "a.png").write_bytes(encoded_image(1))
     return root
 
 
 def names(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.suffix != ".txt")
+    found = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.suffix != ".txt"]
+    return sorted(str(p) for p in found if not str(p).startswith("."))
 
 
-def test_bad_images_become_rows_with_an_error(folder, tmp_path):
-    out = tmp_path / "captions.jsonl"
-    report = caption_folder(Counting(), folder, out, unit=4, max_new_tokens=5)
-    assert (report.rows, report.errors, report.written) == (9, 3, 9)
-    rows = {row["id"]: row for row in read_json_lines(out)}
-    assert sorted(rows) == names(folder)
-    assert {name for name, row in rows.items() if row["status"] == "error"} == {"cut.png", "empty.jpg", "b/text.webp"}
+def output(out):
+    return (out / "captions.jsonl").read_bytes()
+
+
+def test_bad_images_become_rows_with_a_code_and_the_others_are_captioned(folder, tmp_path):
+    report = run(folder, tmp_path / "out", unit=4, max_new_tokens=5)
+    assert (report.rows, report.errors, report.written, report.complete) == (10, 4, 10, True)
+    rows = {row["id"]: row for row in read_json_lines(tmp_path / "out" / "captions.jsonl")}
+    assert list(rows) == names(folder)
+    assert {name: row["error_code"] for name, row in rows.items() if row["status"] == "error"} == BAD
+    assert set(BAD.values()) <= CODES.keys()
     for name, row in rows.items():
+        assert list(row) == COLUMNS
+        digest = sha256_bytes((folder / name).read_bytes())
         if row["status"] == "error":
             assert row["error"]
-            assert row["text"] is None
+            assert row["text"] is row["n_tokens"] is row["japanese"] is row["phash"] is None
+            assert row["image_sha256"] == (None if name == "empty.jpg" else digest)
             continue
-        digest = sha256_bytes((folder / name).read_bytes())
-        assert row["image_sha256"] == digest
-        assert row["text"] == digest[:8]
-        assert (row["status"], row["error"]) == ("ok", None)
-        assert (row["finish_reason"], row["n_tokens"]) == ("stop", 5)
-        assert row.keys() == ROW_KEYS
+        assert (row["image_sha256"], row["text"]) == (digest, f"{digest[:8]} {CAPTION_PROMPT}")
+        assert (row["status"], row["error"], row["error_code"]) == ("ok", None, None)
+        assert (row["finish_reason"], row["n_tokens"], row["model_hash"]) == ("stop", 5, "m" * 16)
+        assert row["prompt_hash"] == sha256_bytes(CAPTION_PROMPT.encode())[:16]
+    result = read_json(tmp_path / "out" / "result.json")
+    assert result["error_codes"] == dict.fromkeys(sorted(BAD.values()), 1)
+    assert result["outputs"]["jsonl"]["sha256"] == sha256_file(tmp_path / "out" / "captions.jsonl")
+    progress = read_json(tmp_path / "out" / "progress.json")
+    assert (progress["state"], progress["rows_done"], progress["failed"]) == ("done", 10, 4)
+    page = (tmp_path / "out" / "summary.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png") == 6
+    assert "<script" not in page
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 10, 0.3, 0.77, 1.0])
-def test_a_killed_job_goes_on_with_exactly_one_row_an_image(folder, tmp_path, kept_bytes):
-    whole, out = tmp_path / "whole.jsonl", tmp_path / "captions.jsonl"
-    caption_folder(Counting(), folder, whole, unit=2)
-    data = whole.read_bytes()
-    cut = kept_bytes if isinstance(kept_bytes, int) else int(kept_bytes * len(data))
-    out.write_bytes(data[:cut])
-    left = data[:cut].count(b"\n")
-    model = Counting()
-    report = caption_folder(model, folder, out, unit=2)
-    assert report.written == 9 - left
-    assert out.read_bytes() == data
-    assert len(set(model.seen)) == len(model.seen)
-    again = caption_folder(model, folder, out)
-    assert (again.rows, again.errors, again.written) == (9, 3, 0)
-    assert out.read_bytes() == data
+class Killed(BaseException):
+    """What a kill does: nothing is caught, nothing is cleaned up that a kill would leave."""
 
 
-def test_an_interrupt_loses_at_most_one_unit(folder, tmp_path):
-    out = tmp_path / "captions.jsonl"
+@pytest.mark.parametrize("afterwards", [False, True])
+def test_stopped_at_any_commit_it_goes_on_to_the_same_bytes(folder, tmp_path, monkeypatch, afterwards):
+    """Before or after each rename on the way, one after the other, until one run comes through."""
+    run(folder, tmp_path / "whole", unit=5)
+    rename, count = os.replace, 0
+
+    def replace(source, target):
+        nonlocal count
+        count += 1
+        if count == deadline and not afterwards:
+            raise Killed
+        rename(source, target)
+        if count == deadline:
+            raise Killed
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    for deadline in range(1, 40):
+        count, out = 0, tmp_path / f"out-{deadline}"
+        model = Hashing()
+        try:
+            run(folder, out, model, unit=5)
+        except Killed:
+            count = 100
+            run(folder, out, model, unit=5)
+            assert len(model.seen) - len(set(model.seen)) <= 5  # at most one unit was done again
+            assert output(out) == output(tmp_path / "whole")
+        else:
+            break
+    assert 10 < deadline < 39  # the plan, two units of two files and a progress each, outputs, page, result
+
+
+def test_an_interrupt_loses_at_most_the_unit_in_work(folder, tmp_path):
+    model = Hashing()
+    model.dies_at = 3
     with pytest.raises(KeyboardInterrupt):
-        caption_folder(Counting(dies_at=3), folder, out, unit=2)
-    before = read_json_lines(out)
-    assert 0 < len(before) < 9
-    model = Counting()
-    caption_folder(model, folder, out, unit=2)
-    rows = read_json_lines(out)
-    assert [row["id"] for row in rows] == list(dict.fromkeys(row["id"] for row in rows))
-    assert sorted(row["id"] for row in rows) == names(folder)
-    assert rows[: len(before)] == before
-    assert not {row["id"] for row in before} & set(model.seen)
+        run(folder, tmp_path / "out", model, unit=2)
+    assert 1 <= len(Ledger(tmp_path / "out").records) < 5
+    before, model.dies_at, model.seen = set(model.seen), None, []
+    report = run(folder, tmp_path / "out", model, unit=2)
+    assert 0 < report.written < 10
+    assert not before & set(model.seen)
+    run(folder, tmp_path / "whole", unit=2)
+    assert output(tmp_path / "out") == output(tmp_path / "whole")
+    idle = Hashing()
+    assert run(folder, tmp_path / "out", idle, unit=2).written == 0
+    assert idle.seen == []
 
 
-def test_new_images_are_added_later(folder, tmp_path):
-    out = tmp_path / "captions.jsonl"
-    caption_folder(Counting(), folder, out)
-    (folder / "later.png").write_bytes(encoded_image(7))
-    report = caption_folder(Counting(), folder, out)
-    assert (report.rows, report.written) == (10, 1)
+def test_a_sigterm_finishes_the_unit(folder, tmp_path):
+    def stop(progress):
+        if progress.state == "running":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    report = run(folder, tmp_path / "out", unit=3, on_progress=stop)
+    assert (report.rows, report.complete) in ((3, False), (1, False))  # the last unit has one item
+    assert report.written == report.rows
+    assert read_json(tmp_path / "out" / "progress.json")["state"] == "stopped"
+    assert not (tmp_path / "out" / "captions.jsonl").exists()
+    report = run(folder, tmp_path / "out", unit=3)
+    assert (report.complete, report.rows) == (True, 10)
+    run(folder, tmp_path / "whole", unit=3)
+    assert output(tmp_path / "out") == output(tmp_path / "whole")
 
 
-def test_a_folder_without_images_and_none_at_all_are_errors(tmp_path):
-    with pytest.raises(DataError, match="folder not found"):
-        caption_folder(Counting(), tmp_path / "none", tmp_path / "out.jsonl")
+def test_a_unit_that_was_damaged_on_the_disk_is_made_again(folder, tmp_path):
+    run(folder, tmp_path / "out", unit=2)
+    whole = output(tmp_path / "out")
+    for damage in (lambda data: data[:-5], lambda data: data.replace(b'"ok"', b'"no"', 1)):
+        path = tmp_path / "out" / "units" / "000001.jsonl"
+        path.write_bytes(damage(path.read_bytes()))
+        (tmp_path / "out" / "captions.jsonl").unlink()
+        report = run(folder, tmp_path / "out", unit=2)
+        assert report.written == 2
+        assert output(tmp_path / "out") == whole
+
+
+def test_a_disk_that_keeps_nothing_ends_the_job(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Ledger, "rows", _torn)
+    with pytest.raises(DataError, match="not those of their record"):
+        run(folder, tmp_path / "out", unit=5)
+
+
+def _torn(ledger, number):
+    raise Torn("the rows are not those of their record", where=f"units/{number:06d}.jsonl")
+
+
+def test_rows_that_failed_are_tried_again_when_asked(folder, tmp_path):
+    run(folder, tmp_path / "out", unit=3)
+    (folder / "empty.jpg").write_bytes(encoded_image(20))
+    model = Hashing()
+    assert run(folder, tmp_path / "out", model, unit=3).written == 0
+    report = run(folder, tmp_path / "out", model, unit=3, retry_failed=True)
+    assert (report.errors, model.seen) == (3, ["empty.jpg"])
+    rows = read_json_lines(tmp_path / "out" / "captions.jsonl")
+    assert [row["id"] for row in rows] == names(folder)
+    assert [row["status"] for row in rows if row["id"] == "empty.jpg"] == ["ok"]
+
+
+def test_too_many_failures_end_the_job_and_keep_what_is_done(folder, tmp_path):
+    with pytest.raises(DataError, match=r"4 of 10 rows failed.*--retry-failed"):
+        run(folder, tmp_path / "out", unit=10, max_failures=0.3)
+    assert not (tmp_path / "out" / "captions.jsonl").exists()
+    model = Hashing()
+    assert run(folder, tmp_path / "out", model, unit=10, max_failures=0.4).complete
+    assert model.seen == []
+
+
+def test_a_model_that_fails_on_one_image_costs_one_row(folder, tmp_path):
+    class Picky(Hashing):
+        def generate(self, samples, **options):
+            if any(sample.id == "2.PNG" for sample in samples):
+                raise RuntimeError("shape mismatch")
+            return super().generate(samples, **options)
+
+    run(folder, tmp_path / "out", Picky(), unit=5)
+    rows = {row["id"]: row for row in read_json_lines(tmp_path / "out" / "captions.jsonl")}
+    assert (rows["2.PNG"]["error_code"], rows["2.PNG"]["error"]) == ("model_error", "RuntimeError: shape mismatch")
+    assert sum(row["status"] == "ok" for row in rows.values()) == 5
+
+
+def test_what_goes_through_the_model_together_is_the_unit_s_alone(folder, tmp_path, monkeypatch):
+    """Also where the images of a unit are too many bytes for one slice; every draw of the job differs."""
+    first, again = Hashing(), Hashing()
+    run(folder, tmp_path / "a", first, unit=4, temperature=1.0)
+    again.dies_at = 1
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / "b", again, unit=4, temperature=1.0)
+    again.dies_at = None
+    run(folder, tmp_path / "b", again, unit=4, temperature=1.0)
+    assert sorted(again.calls) == sorted(first.calls)
+    assert output(tmp_path / "a") == output(tmp_path / "b")
+    assert len({seed for _, seed in first.calls}) == len(first.calls) == 2  # two bad images make no call
+    monkeypatch.setattr(unit, "SLICE_BYTES", 1)
+    monkeypatch.setattr(unit, "READERS", 1)
+    sliced = Hashing()
+    run(folder, tmp_path / "c", sliced, unit=8, temperature=1.0)
+    assert max(len(ids) for ids, _ in sliced.calls) <= 4
+    assert len({seed for _, seed in sliced.calls}) == len(sliced.calls) == 2
+    assert [row["id"] for row in read_json_lines(tmp_path / "c" / "captions.jsonl")] == names(folder)
+
+
+def test_all_formats_hold_the_same_rows(folder, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    formats = ("jsonl", "jsonl.zst", "parquet", "txt", "shards")
+    (folder / "2.jpg").write_bytes(encoded_image(30))
+    run(folder, tmp_path / "out", unit=4, formats=formats)
+    rows = read_json_lines(tmp_path / "out" / "captions.jsonl")
+    packed = (tmp_path / "out" / "captions.jsonl.zst").read_bytes()
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(packed) == output(tmp_path / "out")
+    assert parquet.read_table(tmp_path / "out" / "captions.parquet").to_pylist() == rows
+    good = {row["id"]: row["text"] for row in rows if row["status"] == "ok"}
+    beside = tmp_path / "out" / "captions"
+    texts = {path.relative_to(beside).as_posix(): path.read_text() for path in beside.rglob("*.txt")}
+    assert texts["b/1.txt"] == good["b/1.PNG"] + "\n"
+    assert texts["2.txt"] == good["2.PNG"] + "\n"
+    assert texts["2.jpg.txt"] == good["2.jpg"] + "\n"
+    assert len(texts) == len(good) == 7
+    reader = ShardReader(tmp_path / "out" / "shards")
+    assert check_shards(tmp_path / "out" / "shards") == []
+    assert {s.id: s.messages[-1].text for s in (reader.read(i) for i in range(len(reader)))} == good
+    assert read_json(tmp_path / "out" / "result.json")["outputs"]["shards"] == {"samples": 7, "left_out": 0}
+    hashes = {p: sha256_file(p) for p in (tmp_path / "out").glob("captions.*")}
+    run(folder, tmp_path / "again", unit=4, formats=formats)
+    assert all(sha256_file(tmp_path / "again" / path.name) == digest for path, digest in hashes.items())
+    model = Hashing()
+    run(folder, tmp_path / "later", unit=4)
+    run(folder, tmp_path / "later", model, unit=4, formats=("parquet",))  # another format costs no second caption
+    assert model.seen == []
+    assert (tmp_path / "later" / "captions.parquet").exists()
+
+
+def test_a_row_of_the_first_copy_is_named_by_the_others(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, number, quality in (("a", 1, 95), ("b", 2, 95), ("c", 1, 60), ("d", 1, 30)):
+        waves = np.sin(np.linspace(0, 9 * number, 64)[None] * np.linspace(1, number + 2, 64)[:, None]) * 100 + 128
+        file = BytesIO()
+        Image.fromarray(waves.astype(np.uint8)).save(file, "JPEG", quality=quality)
+        (tmp_path / "in" / f"{name}.jpg").write_bytes(file.getvalue())
+    run(tmp_path / "in", tmp_path / "out", unit=1, prompts=("一つ", "二つ"))
+    rows = read_json_lines(tmp_path / "out" / "captions.jsonl")
+    assert [row["id"] for row in rows][:3] == ["a.jpg#1", "a.jpg#2", "b.jpg#1"]
+    assert [row["duplicate_of"] for row in rows] == [None] * 4 + ["a.jpg#1"] * 4
+
+
+def test_wrong_orders_are_told_before_anything_is_made(folder, tmp_path):
+    with pytest.raises(DataError, match="not found"):
+        run(tmp_path / "none", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").write_text("x")
+    (tmp_path / "empty" / "notes.md").write_text("x")
     with pytest.raises(DataError, match=r"no image found.*\.png"):
-        caption_folder(Counting(), tmp_path / "empty", tmp_path / "out.jsonl")
-    assert not (tmp_path / "out.jsonl").exists()
-
-
-def test_two_jobs_never_write_one_file(folder, tmp_path):
-    out = tmp_path / "captions.jsonl"
-    with lock(tmp_path / "captions.jsonl.job"), pytest.raises(JvlmError, match="in use by another process"):
-        caption_folder(Counting(), folder, out)
-    assert not out.exists()
+        run(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(UsageError, match="no format 'csv'"):
+        run(folder, tmp_path / "out", formats=("csv",))
+    with pytest.raises(UsageError, match="a folder, not a file"):
+        run(folder, tmp_path / "captions.jsonl")
+    with pytest.raises(UsageError, match=r"names 'artist', the rows have id, name, directory"):
+        run(folder, tmp_path / "out", prompts=("{artist}の絵",))
+    with pytest.raises(UsageError, match="not a prompt"):
+        run(folder, tmp_path / "out", prompts=("{name.__class__}",))
+    assert not (tmp_path / "out" / "plan").exists()
+    run(folder, tmp_path / "out")
+    with pytest.raises(UsageError, match=r"max_new_tokens was 96, now is 5.*name another --out"):
+        run(folder, tmp_path / "out", max_new_tokens=5)
+    with pytest.raises(UsageError, match="model_hash"):
+        run(folder, tmp_path / "out", model_hash="other")
 
 
 def test_a_file_name_that_is_not_unicode_does_not_stop_the_job(folder, tmp_path):
     with open(os.fsencode(folder) + b"/\xff\xfe.png", "wb") as file:
         file.write(encoded_image(8))
-    report = caption_folder(Counting(), folder, tmp_path / "captions.jsonl")
-    assert report.rows == 10
-    assert len((tmp_path / "captions.jsonl").read_text(encoding="utf-8").splitlines()) == 10
+    report = run(folder, tmp_path / "out", formats=("jsonl", "txt"))
+    assert (report.rows, report.errors) == (11, 4)
+    rows = [json.loads(line) for line in output(tmp_path / "out").decode("utf-8").splitlines()]
+    assert sum("\\udcff" in row["id"] for row in rows) == 1
 
 
-def test_a_real_model_captions_odd_sizes(folder, tmp_path, tokenizer, processor):
+def test_a_real_model_captions_odd_sizes_and_refuses_long_prompts(folder, tmp_path, tokenizer, processor):
     model = VisionLanguageModel(make_model(tokenizer), processor)
-    said = []
-    caption_folder(model, folder, tmp_path / "captions.jsonl", max_new_tokens=4, unit=5, say=said.append)
-    assert said == ["5 of 9 images", "9 of 9 images"]
-    rows = [json.loads(line) for line in (tmp_path / "captions.jsonl").read_text().splitlines()]
-    assert sum(row["status"] == "ok" and isinstance(row["text"], str) for row in rows) == 6
+    prompts = ("この画像は？", "長" * 2000)
+    settings = Settings(str(folder), "m", max_new_tokens=4, unit=5, threads=1, prompts=prompts)
+    report = job.caption(tmp_path / "out", settings, lambda: Tools(model), max_failures=1)
+    rows = read_json_lines(tmp_path / "out" / "captions.jsonl")
+    assert (report.rows, report.errors) == (20, 14)
+    good, long = rows[0::2], rows[1::2]
+    assert sum(row["status"] == "ok" and isinstance(row["text"], str) for row in good) == 6
+    assert sum(row["error_code"] == "prompt_too_long" for row in long) == 6
 
 
 def test_dicom_files_are_images_too(tmp_path):
@@ -149,5 +326,7 @@ def test_dicom_files_are_images_too(tmp_path):
         pytest.skip("this pydicom comes without its examples")
     (tmp_path / "images").mkdir()
     shutil.copy(example, tmp_path / "images" / "ct.dcm")
-    report = caption_folder(Counting(), tmp_path / "images", tmp_path / "captions.jsonl")
-    assert (report.rows, report.errors) == (1, 0)
+    (tmp_path / "images" / "a.png").write_bytes(encoded_image(1))
+    report = run(tmp_path / "images", tmp_path / "out", formats=("jsonl", "shards"))
+    assert (report.rows, report.errors) == (2, 0)
+    assert read_json(tmp_path / "out" / "result.json")["outputs"]["shards"] == {"samples": 1, "left_out": 1}

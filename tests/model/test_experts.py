@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 from tiny import LANGUAGE, PROJECTOR, VISION, make_language, make_model, shake
+from torch.nn import functional as F
 from transformers import MixtralForCausalLM
+from transformers.models.mixtral.modeling_mixtral import MixtralTopKRouter
 
 from jvlm.errors import UsageError
 from jvlm.model.config import LanguageConfig
@@ -73,15 +75,16 @@ def by_hand(model, ids, real):
     hidden(model, ids)
     for hook in hooks:
         hook.remove()
-    chosen, odds, size, count = torch.zeros(4), torch.zeros(4), [], 0
+    unevenness, size = [], []
     for scores in seen:
-        size.append(sum(float(torch.logsumexp(token, 0)) ** 2 for token in scores) / len(scores))
+        chosen, odds, count = torch.zeros(4), torch.zeros(4), len(scores)
+        size.append(sum(float(torch.logsumexp(token, 0)) ** 2 for token in scores) / count)
         for token in scores:
-            count += 1
             odds += token.softmax(0)
             for expert in token.topk(config.num_experts_per_tok).indices:
                 chosen[expert] += 1
-    return float((chosen / count * odds / count).sum()) * 4, sum(size) / len(size)
+        unevenness.append(float((chosen / count * odds / count).sum()) * 4)
+    return sum(unevenness) / len(unevenness), sum(size) / len(size)
 
 
 @torch.no_grad()
@@ -122,6 +125,83 @@ def test_autocast_rounds_the_experts_and_never_the_router(mixture):
         assert parameter.grad is not None, name
         assert parameter.grad.dtype == torch.float32
         assert parameter.grad.abs().sum() > 0, name
+
+
+@torch.no_grad()
+def test_a_router_of_bfloat16_weights_scores_in_float32(mixture):
+    block = mixture.model.layers[0].mlp.to(torch.bfloat16)
+    states = torch.randn(5000, 32, generator=torch.manual_seed(0)).bfloat16()
+    scores, shares, chosen = block.gate(states)
+    exact = states.double() @ block.gate.weight.double().T
+    assert scores.dtype == shares.dtype == torch.float32
+    torch.testing.assert_close(scores.double(), exact, atol=1e-5, rtol=1e-5)
+    odds, places = exact.softmax(-1).topk(2)
+    assert torch.equal(chosen, places)
+    torch.testing.assert_close(shares.double(), odds / odds.sum(-1, keepdim=True), atol=1e-6, rtol=1e-5)
+    rounded, _, others = MixtralTopKRouter.forward(block.gate, states)  # what it is without us
+    assert rounded.dtype == torch.bfloat16
+    assert not torch.equal(others, places)
+    assert block(states[None]).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 4])
+def test_grouped_products_are_the_loop_over_experts_and_the_sum_of_all(tokenizer, top_k):
+    model = make_language(tokenizer, EXPERTS.model_copy(update={"experts_per_token": top_k}))
+    block = model.model.layers[0].mlp
+    assert block.experts.config is model.config
+    states = torch.randn(60, 32, generator=torch.manual_seed(0))
+    found = {}
+    for way in ("grouped_mm", "eager"):
+        model.config._experts_implementation = way
+        model.zero_grad()
+        out = block(states[None])[0]
+        out.square().sum().backward()
+        found[way] = [out.detach(), *(parameter.grad.clone() for parameter in block.parameters())]
+    for place, (one, other) in enumerate(zip(*found.values(), strict=True)):
+        # the share of one expert alone is 1 whatever its score: the router then learns from its balance only
+        assert (float(one.abs().max()) > 0.01) is (top_k > 1 or place != 1)
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        odds = (states @ block.gate.weight.T).softmax(-1)
+        odds = torch.where(odds >= odds.topk(top_k).values[:, -1:], odds, 0.0)
+        total = torch.zeros_like(states)
+        for expert, share in enumerate((odds / odds.sum(-1, keepdim=True)).T):
+            gate, up = (states @ block.experts.gate_up_proj[expert].T).chunk(2, -1)
+            total += share[:, None] * ((F.silu(gate) * up) @ block.experts.down_proj[expert].T)
+    torch.testing.assert_close(found["grouped_mm"][0], total, atol=1e-5, rtol=1e-4)
+
+
+def test_layers_that_lean_on_different_experts_are_not_even_together(mixture):
+    """Expert 0 has all of one layer and expert 1 all of the next: as uneven as can be, though their sum is less so."""
+    mixture.config.router_z_loss_coef, mixture.config.router_aux_loss_coef = 0.0, 1.0
+    mixture.config.num_experts_per_tok = 1
+    layers = [torch.zeros(10, 4), torch.zeros(10, 4)]
+    layers[0][:, 0] = layers[1][:, 1] = 20.0
+    real = torch.ones(1, 10, dtype=torch.bool)
+    for scores in (layers, layers[:1]):
+        assert float(balance_loss(mixture.config, scores, real)) == pytest.approx(4, rel=1e-5)
+
+
+@pytest.mark.parametrize("balance", [1.0, 0.0])
+def test_a_collapsed_router_gets_a_gradient_that_restores_it(mixture, balance):
+    """Down its slope the favourite, which was first for every token, loses what the others gain."""
+    router, real = mixture.model.layers[0].mlp.gate, torch.ones(1, 400, dtype=torch.bool)
+    mixture.config.router_aux_loss_coef, mixture.config.router_z_loss_coef = balance, 0.0
+    states = torch.randn(400, 32, generator=torch.manual_seed(0)) + 1
+    with torch.no_grad():
+        router.weight.mul_(0.01)[0] += 0.1
+    odds = []
+    for _ in range(2):
+        scores, _, chosen = router(states)
+        odds.append(scores.detach().softmax(-1).mean(0))
+        assert bool((chosen == 0).any(-1).all())
+        router.weight.grad = None
+        balance_loss(mixture.config, [scores], real).backward()
+        with torch.no_grad():
+            router.weight -= 0.1 * router.weight.grad
+    assert float(odds[0][0]) > 0.8
+    assert bool(odds[1][0] < odds[0][0] - 0.01) is bool(balance)
+    assert bool((odds[1][1:] > odds[0][1:]).all()) is bool(balance)
 
 
 def test_a_batch_generates_what_each_alone_generates(mixture):

@@ -174,6 +174,9 @@ def test_processes_whose_tokens_go_to_different_experts_do_not_wait_for_ever(hom
         plain, sharded = (losses(home / f"{precision}-{name}") for name in names)
         assert sharded == pytest.approx(plain, rel=bound)
         assert plain[10] < plain[1] - 0.5
+        own, theirs = (read_json_lines(home / f"{precision}-{name}" / "metrics.jsonl")[0]["routers"] for name in names)
+        for figure, layers in own.items():  # of both processes together
+            assert layers == pytest.approx(theirs[figure], rel=0.05), figure
     weights = [TensorFolder(home / f"float32-{name}" / "model", "model") for name in names]
     for key in weights[0]:
         torch.testing.assert_close(weights[1][key], weights[0][key], atol=2e-4, rtol=1e-3)

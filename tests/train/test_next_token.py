@@ -167,9 +167,10 @@ def test_the_loss_of_a_mixture_has_its_balance_in_it(tokenizer, text_shards):
         entropy = F.cross_entropy(logits, batch.labels.flatten(), ignore_index=-100)
         with router_scores(model) as scores:
             packed_hidden(model, batch)
-    flat = torch.cat([layer[(batch.input_ids != 3).flatten()] for layer in scores])
-    chosen = F.one_hot(flat.argmax(-1), 4).float().mean(0)
-    unevenness, size = 4 * float(chosen @ flat.softmax(-1).mean(0)), float(flat.logsumexp(-1).square().mean())
+    layers = [layer[(batch.input_ids != 3).flatten()] for layer in scores]
+    shares = [(F.one_hot(layer.argmax(-1), 4).float().mean(0), layer.softmax(-1).mean(0)) for layer in layers]
+    unevenness = 4 * sum(float(chosen @ odds) for chosen, odds in shares) / len(layers)
+    size = float(torch.cat(layers).logsumexp(-1).square().mean())
     assert found[0.0, 0.0] == pytest.approx(float(entropy), rel=1e-5)
     assert found[0.01, 0.0] - found[0.0, 0.0] == pytest.approx(0.01 * unevenness, rel=1e-2)
     assert found[0.0, 0.001] - found[0.0, 0.0] == pytest.approx(0.001 * size, rel=1e-2)

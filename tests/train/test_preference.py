@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import PROJECTOR, SEED, SIDE, VISION, ask, make_model, samples
+from tiny import LANGUAGE, PROJECTOR, SEED, SIDE, VISION, ask, make_model, samples
 
 from jvlm.errors import DataError
 from jvlm.images.shards import ShardReader, write_shards
 from jvlm.infer.generate import VisionLanguageModel
 from jvlm.model.config import TilesConfig
+from jvlm.model.experts import balance_loss, router_scores
 from jvlm.model.processor import Processor
 from jvlm.sample import Message
 from jvlm.train.config import LoopConfig, OptimizerConfig
@@ -160,3 +161,20 @@ def test_what_is_no_pair_is_refused_with_its_id(processor):
         with pytest.raises(DataError, match="not a preference pair") as caught:
             chosen_and_rejected(sample)
         assert sample.id in str(caught.value)
+
+
+def test_a_mixture_is_kept_in_balance_while_it_learns_preferences(tokenizer, processor, pair_shards):
+    shape = LANGUAGE.model_copy(update={"num_experts": 4, "experts_per_token": 1})
+    model = make_model(tokenizer, shape)
+    one = objective(model, processor, pair_shards)
+    (batch,) = one.micro_batches(0)
+    config, found = model.language.config, []
+    for balance, router_z in ((0.0, 0.0), (0.5, 0.25)):
+        config.router_aux_loss_coef, config.router_z_loss_coef = balance, router_z
+        found.append(float(one.loss_sum(batch).detach()))
+    with torch.no_grad(), router_scores(model) as scores:
+        answer_log_probabilities(model, batch.packed)
+        real = torch.ones_like(batch.packed.input_ids, dtype=torch.bool)
+        expected = batch.weight * float(balance_loss(config, scores, real))
+    assert found[1] - found[0] == pytest.approx(expected, rel=1e-3)
+    assert len(one.routers.take()) == shape.num_layers

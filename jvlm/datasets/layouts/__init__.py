@@ -8,6 +8,8 @@ from pathlib import Path
 
 from jvlm.datasets.layouts import coco, datasets, folder, jsonl, llava, parquet, webdataset
 from jvlm.datasets.layouts.record import Layout
+from jvlm.datasets.layouts.reviews import Reviews
+from jvlm.datasets.reviews import FILE as REVIEWS
 from jvlm.errors import DataError, UsageError
 from jvlm.images.load import SUFFIXES
 
@@ -19,6 +21,8 @@ LAYOUTS: dict[str, Layout] = {
     "datasets": datasets,
     "webdataset": webdataset,
     "jsonl": jsonl,
+    "reviews": Reviews(pairs=False),
+    "review-pairs": Reviews(pairs=True),
 }
 _BY_SUFFIX = {".jsonl": "jsonl", ".parquet": "parquet", ".tar": "webdataset"}
 
@@ -59,6 +63,8 @@ def _of_file(source: Path) -> list[str]:
 def _in_folder(source: Path) -> list[str]:
     if any((source / name).is_file() for name in datasets.MARKS):
         return ["datasets"]
+    if (source / REVIEWS).is_file():
+        return ["reviews"]
     suffixes = {path.suffix.lower() for path in source.rglob("*") if path.is_file()}
     has_images = bool(suffixes & set(SUFFIXES))
     found = [name for suffix, name in ((".parquet", "parquet"), (".tar", "webdataset")) if suffix in suffixes]

@@ -62,13 +62,10 @@ def download(url: str, target: Path, *, sha256: str | None = None) -> None:
 def _attempt(url: str, target: Path, sha256: str | None) -> str | None:
     """What went wrong in a way that may pass; None when the file is there. Raises for what will not pass."""
     try:
-        from fsspec.core import url_to_fs
-
-        files, path = url_to_fs(url, **_options(url))
+        files, path = file_system(url)
         files.get_file(path, str(target))
-    except ImportError as error:
-        fix = "pip install 'jvlm[remote]'"
-        raise UsageError(f"this kind of address needs a package: {error}", where=url, fix=fix) from None
+    except UsageError:
+        raise
     except FileNotFoundError:
         raise DataError("no such file", where=url, fix="check the address") from None
     except Exception as error:  # a network fails in the ways of every library below fsspec
@@ -76,6 +73,18 @@ def _attempt(url: str, target: Path, sha256: str | None) -> str | None:
     if sha256 is not None and sha256_file(target) != sha256:
         return "content differs from its hash"
     return None
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """fsspec's file system of an address, and the path there. Raises UsageError when a package for it is missing."""
+    try:
+        from fsspec.core import url_to_fs
+
+        files, path = url_to_fs(url, **_options(url))
+    except ImportError as error:
+        fix = "pip install 'jvlm[remote]'"
+        raise UsageError(f"this kind of address needs a package: {error}", where=url, fix=fix) from None
+    return files, str(path)
 
 
 def _options(url: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 MAX_MEMBER_BYTES = 64 * 2**20
 PICKLES = ("pickle", "pkl", "pt", "pth", "pyd")
@@ -26,8 +26,10 @@ class Member(NamedTuple):
     fault: str | None = None
 
 
-def members(path: Path, max_bytes: int = MAX_MEMBER_BYTES) -> Iterator[Member]:
+def members(path: Path, max_bytes: int = MAX_MEMBER_BYTES, file: BinaryIO | None = None) -> Iterator[Member]:
     """The files of a tar in order, each safe to read or with its fault; folders are passed over.
+
+    Of `file` where it is given: the open tar, with `path` as its name.
 
     The last one names the tar itself, without key and field, when it is damaged from there on.
     """
@@ -35,7 +37,7 @@ def members(path: Path, max_bytes: int = MAX_MEMBER_BYTES) -> Iterator[Member]:
     closed: set[str] = set()  # keys whose members ended: webdataset would take later ones for another sample
     last = ""
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", fileobj=file) as tar:
             while (info := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has read
                 if info.isdir():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -17,7 +18,7 @@ from jvlm.errors import DataError, UsageError
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.config import VisionConfig
-from jvlm.model.contrast import sigmoid_loss, softmax_loss
+from jvlm.model.contrast import caption_ids, sigmoid_loss, softmax_loss
 from jvlm.model.flops import counted
 from jvlm.model.geometry import WHOLE
 from jvlm.model.processor import Processor
@@ -25,6 +26,7 @@ from jvlm.model.vision import VisionTower
 from jvlm.sample import Sample
 from jvlm.train.monitor import LossBySource
 from jvlm.train.order import permute
+from jvlm.train.routers import RouterLoad
 from jvlm.train.world import ONE_PROCESS, World, gather_rows
 
 MAX_LOGIT_SCALE = 4.6052  # ln 100, as in the paper
@@ -52,13 +54,12 @@ def caption_of(sample: Sample) -> str:
     raise DataError("an image-text pair without text", where=sample.id)
 
 
-def caption_ids(processor: Processor, captions: list[str], length: int) -> Tensor:
-    """``[N, length]`` int64: ``<s> text <|end|>`` padded; longer captions lose their tail, never the end mark."""
-    out = np.full((len(captions), length), processor.pad, np.int64)
-    for row, ids in zip(out, processor.tokenizer.encode_batch(captions), strict=True):
-        ids = [processor.bos, *ids[: length - 2], processor.end]
-        row[: len(ids)] = ids
-    return torch.from_numpy(out)
+def pairs_of(step: int, count: int, batch_size: int, seed: int, world: World = ONE_PROCESS) -> NDArray[np.int64]:
+    """Numbers of this process's pairs in the batch of a step (from 0), of `count` pairs."""
+    per_epoch = count // batch_size  # the rest of an epoch would repeat a pair inside a batch
+    epoch, at = divmod(step, per_epoch)
+    places = np.asarray(world.share(range(at * batch_size, (at + 1) * batch_size)), dtype=np.int64)
+    return permute(places, count, seed, epoch)
 
 
 class Contrastive:
@@ -91,18 +92,16 @@ class Contrastive:
         self.normalise = VisionTower(config, model.visual).normalise
         self.rate_scale: dict[str, float] = {}
         self.by_source = LossBySource()  # stays empty: a pair's loss is its batch's too
+        self.routers = RouterLoad()  # stays empty: there are no experts
         self._flops_of_a_pair = counted(model, self._look_at_one)
 
     def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PairBatch]:
         """This process's share of the pairs, as one: what a pair is told from must be there."""
-        count = len(self.shards)
-        per_epoch = count // self.batch_size  # the rest of an epoch would repeat a pair inside a batch
-        epoch, at = divmod(step, per_epoch)
-        places = np.asarray(world.share(range(at * self.batch_size, (at + 1) * self.batch_size)), dtype=np.int64)
+        numbers = pairs_of(step, len(self.shards), self.batch_size, self.seed, world)
         samples: list[Sample] = []
         pictures: list[np.ndarray] = []
         undecoded: list[tuple[str, str]] = []
-        for sample in (self.shards.read(int(i)) for i in permute(places, count, self.seed, epoch)):
+        for sample in (self.shards.read(int(i)) for i in numbers):
             try:
                 pictures.append(self.processor.pixels(load_image(sample.images[0])))
                 samples.append(sample)

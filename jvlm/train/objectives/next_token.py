@@ -20,6 +20,7 @@ from jvlm.model.processor import IGNORED
 from jvlm.train.config import PackingConfig
 from jvlm.train.curriculum import Curriculum
 from jvlm.train.monitor import LossBySource
+from jvlm.train.routers import RouterLoad
 from jvlm.train.source import PackedRows
 from jvlm.train.world import ONE_PROCESS, World
 
@@ -39,7 +40,7 @@ class NextToken:
         self.model: nn.Module = model
         self.rows, self.packing = rows, packing
         self.rate_scale = rate_scale or {}
-        self.by_source = LossBySource()
+        self.by_source, self.routers = LossBySource(), RouterLoad()
         self.flops = Flops(model)
 
     def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PackedBatch]:
@@ -70,14 +71,22 @@ class NextToken:
         documents = torch.arange(len(batch.doc_lens)).repeat_interleave(torch.tensor(batch.doc_lens))
         trained = (batch.labels != IGNORED).flatten()
         self.by_source.add(batch.sources, documents.to(losses.device)[trained], losses)
-        if isinstance(language.config, MixtralConfig) and batch.weight:
-            assert language.config.pad_token_id is not None
-            real = batch.input_ids.ne(language.config.pad_token_id)
-            loss = loss + batch.weight * balance_loss(language.config, scores, real)
+        if scores and batch.weight:
+            loss = loss + batch.weight * experts_loss(language, scores, batch.input_ids, self.routers)
         return loss
 
     def fingerprint(self) -> str:
         return f"{self.rows.fingerprint} {self.packing.row_length}x{self.packing.rows}"
+
+
+def experts_loss(language: LanguageModel, scores: list[Tensor], input_ids: Tensor, routers: RouterLoad) -> Tensor:
+    """`balance_loss` of a mixture whose routers gave `scores` for `input_ids` ``[B, T]``; `routers` gets their load."""
+    config = language.config
+    assert isinstance(config, MixtralConfig)
+    assert config.pad_token_id is not None
+    real = input_ids.ne(config.pad_token_id)
+    routers.add(scores, real, config.num_experts_per_tok)
+    return balance_loss(config, scores, real)
 
 
 def packed_hidden(model: nn.Module, batch: PackedBatch) -> Tensor:

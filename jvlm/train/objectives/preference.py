@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from jvlm.errors import DataError, UsageError
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
+from jvlm.model.experts import router_scores
 from jvlm.model.flops import Flops
 from jvlm.model.geometry import Grid
 from jvlm.model.loss import token_log_probabilities
@@ -22,8 +23,9 @@ from jvlm.model.packed import Example, PackedBatch, pack
 from jvlm.model.processor import Processor
 from jvlm.sample import Message, Sample
 from jvlm.train.monitor import LossBySource
-from jvlm.train.objectives.next_token import language_model, packed_hidden
+from jvlm.train.objectives.next_token import experts_loss, language_model, packed_hidden
 from jvlm.train.order import permute
+from jvlm.train.routers import RouterLoad
 from jvlm.train.world import ONE_PROCESS, World
 
 
@@ -113,7 +115,7 @@ class Preference:
         self.processor, self.shards, self.reference = processor, shards, reference
         self.pairs, self.beta, self.alpha, self.seed = pairs, beta, alpha, seed
         self.rate_scale = rate_scale
-        self.by_source = LossBySource()
+        self.by_source, self.routers = LossBySource(), RouterLoad()
         self._flops = Flops(model)
 
     def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PairBatch]:
@@ -133,12 +135,18 @@ class Preference:
         return self.micro_batches(0, world)[0]
 
     def loss_sum(self, batch: PairBatch) -> Tensor:
-        sums, counts = answer_log_probabilities(self.model, batch.packed)
+        """Of a mixture of experts with the loss that keeps them in balance, as often as there are pairs."""
+        language = language_model(self.model)
+        with router_scores(language) as scores:
+            sums, counts = answer_log_probabilities(self.model, batch.packed)
         chosen, rejected = sums[0::2], sums[1::2]
         margin = (chosen - rejected) - (batch.reference[:, 0] - batch.reference[:, 1])
         losses = -F.logsigmoid(self.beta * margin) - self.alpha * chosen / counts[0::2]
         self.by_source.add(batch.packed.sources[0::2], torch.arange(len(losses), device=losses.device), losses)
-        return losses.sum()
+        loss = losses.sum()
+        if scores:
+            loss = loss + batch.weight * experts_loss(language, scores, batch.packed.input_ids, self.routers)
+        return loss
 
     def flops(self, batch: PairBatch) -> float:
         return self._flops(batch.packed)

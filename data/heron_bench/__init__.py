@@ -1,0 +1,1 @@
+"""Japanese Heron-Bench: open questions about pictures of Japan."""

@@ -1,0 +1,1 @@
+"""JMed48k: the national exams of eleven health professions, with their pictures."""

@@ -1,0 +1,1 @@
+"""JMMMU: questions of 28 subjects about pictures, in Japanese."""

@@ -1,0 +1,1 @@
+"""KokushiMD-10: the national exams of ten health professions, 2020 to 2024."""

@@ -1,0 +1,207 @@
+"""A language model with a cache of its own: prompts are read into rows, then every row gets a token at a time.
+
+What transformers leaves to win here: its cache is copied whole for every token, its masks are made anew, and a batch
+goes on until its longest answer ends. Here a row begins at column 0 of memory that is there already, whatever its
+neighbours hold, so that it can be read, moved and replaced alone. Prompts read together are padded on the right:
+with causal attention no token sees what stands behind it, and the answer overwrites it.
+
+The blocks are transformers' own modules, called part by part, so that linear layers may be quantised or adapted.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jvlm.model.language import LanguageModel
+
+COLUMNS = 64
+"""Memory grows by so many tokens a row."""
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines ``[B or 1, T, 1, head_dim]``, the first half of the sines negated."""
+
+
+class Start(NamedTuple):
+    """What prompts begin with, already read: ids, and the memory ``[layers, 2, kv_heads, len(ids), head_dim]``."""
+
+    ids: list[int]
+    memory: Tensor
+
+
+class Decoder:
+    """Rows of tokens, at most `most_rows`; the first `rows` are in use.
+
+    `memory` is ``[layers, 2 (keys, values), rows, kv_heads, columns, head_dim]``, as large as was needed so far.
+    """
+
+    def __init__(self, language: LanguageModel, most_rows: int) -> None:
+        self.language, self.most_rows = language, most_rows
+        self._layers: list[Any] = list(language.model.layers)
+        self._windows = [_window(layer.self_attn, language.config) for layer in self._layers]
+        self.memory = self._zeros(0, 0)
+        self._held: list[int] = []  # tokens in each row
+
+    @property
+    def rows(self) -> int:
+        """Rows in use."""
+        return len(self._held)
+
+    def start(self, ids: list[int], embeddings: Tensor) -> Start:
+        """Read ``[1, len(ids), hidden]`` as what prompts begin with; no row is taken."""
+        self.read(embeddings, [len(ids)])
+        self._held.pop()
+        return Start(ids, self.memory[:, :, self.rows, :, : len(ids)].clone())
+
+    def read(self, embeddings: Tensor, lengths: Sequence[int], start: Start | None = None) -> Tensor:
+        """Read prompts into new rows behind those in use.
+
+        Args:
+            embeddings: ``[B, T, hidden]``, padded on the right, of what follows `start`.
+            lengths: of the prompts, without padding and without `start`.
+            start: what all of them begin with.
+
+        Returns:
+            Logits ``[B, vocabulary]`` of the token behind each prompt.
+        """
+        begun = len(start.ids) if start else 0
+        total, rows = begun + embeddings.shape[1], slice(self.rows, self.rows + len(lengths))
+        self._make_room(rows.stop, total)
+        positions = torch.arange(begun, total, device=embeddings.device)[None]  # [1, T]
+        rotation = self._rotation(embeddings, positions)
+        masks = {  # from the first token on, without a window, it is plainly causal, for which there is a faster way
+            window: _mask(embeddings, positions, total, window) if begun or window else None
+            for window in {*self._windows}
+        }
+        x = embeddings
+        for number, layer in enumerate(self._layers):
+            memory, window = self.memory[number, :, rows, :, :total], self._windows[number]
+            normed = _norm(layer.input_layernorm, x)
+            if start:
+                memory[:, :, :, :begun] = start.memory[number, :, None]
+            for kept, new in zip(memory, _keys_values(layer.self_attn, normed, rotation), strict=True):
+                kept[:, :, begun:] = new.transpose(1, 2)
+            if number == len(self._layers) - 1:  # nothing looks at what it gives for other tokens than the last
+                ends = torch.tensor(lengths, device=x.device) - 1
+                each = torch.arange(len(lengths), device=x.device)
+                x, normed = x[each, ends][:, None], normed[each, ends][:, None]
+                rotation = rotation[0][0, ends][:, None], rotation[1][0, ends][:, None]
+                masks[window] = _mask(x, begun + ends[:, None], total, window)
+            x = _block(layer, x, normed, rotation, memory, masks[window])
+        self._held += [begun + length for length in lengths]
+        return self._logits(x)
+
+    def write(self, embeddings: Tensor) -> Tensor:
+        """Put a token, ``[rows, 1, hidden]``, into every row; returns the logits ``[rows, vocabulary]`` behind it."""
+        number, columns = self.rows, 1 + max(self._held)
+        self._make_room(number, columns)
+        positions = torch.tensor(self._held, device=embeddings.device)
+        each = torch.arange(number, device=embeddings.device)
+        rotation = self._rotation(embeddings, positions[:, None])
+        masks = {w: _mask(embeddings, positions[:, None], columns, w) for w in {*self._windows}}
+        x = embeddings
+        for layer, memory, window in zip(self._layers, self.memory, self._windows, strict=True):
+            normed = _norm(layer.input_layernorm, x)
+            for kept, new in zip(memory, _keys_values(layer.self_attn, normed, rotation), strict=True):
+                kept[each, :, positions] = new[:, 0]
+            x = _block(layer, x, normed, rotation, memory[:, :number, :, :columns], masks[window])
+        self._held = [held + 1 for held in self._held]
+        return self._logits(x)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Row i becomes what row ``rows[i]`` is; what is not named is forgotten."""
+        moved = [(old, new) for new, old in enumerate(rows) if old != new]
+        if moved:
+            columns = max(self._held[old] for old, _ in moved)
+            before, after = (torch.tensor(numbers, device=self.memory.device) for numbers in zip(*moved, strict=True))
+            self.memory[:, :, after, :, :columns] = self.memory[:, :, before, :, :columns]
+        self._held = [self._held[row] for row in rows]
+
+    def _logits(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.language.lm_head(_norm(self.language.model.norm, x)[:, 0])
+        return logits.float()
+
+    def _rotation(self, x: Tensor, positions: Tensor) -> Rotation:
+        cosines, sines = self.language.model.rotary_emb(x, positions)  # [B, T, head_dim]
+        first, second = sines.chunk(2, -1)
+        return cosines.unsqueeze(2), torch.cat([-first, second], -1).unsqueeze(2)
+
+    def _make_room(self, rows: int, columns: int) -> None:
+        """Memory for so many; what once needed much more and is over is given back."""
+        has_rows, has_columns = self.memory.shape[2], self.memory.shape[4]
+        columns = -(-columns // COLUMNS) * COLUMNS
+        if rows <= has_rows and columns <= has_columns and (self.rows or has_columns <= 2 * columns):
+            return
+        if not self.rows:
+            has_columns = 0
+        old, held = self.memory, max(self._held, default=0)
+        self.memory = self._zeros(max(has_rows, min(self.most_rows, 2 * rows)), max(has_columns, columns))
+        self.memory[:, :, : self.rows, :, :held] = old[:, :, : self.rows, :, :held]
+
+    def _zeros(self, rows: int, columns: int) -> Tensor:
+        # zeros, not empty: what a mask hides still goes into products, and 0 × nan is no 0
+        config: Any = self.language.config
+        heads, width = config.num_key_value_heads, self._layers[0].self_attn.head_dim
+        shape: Sequence[int] = (len(self._layers), 2, rows, heads, columns, width)
+        return torch.zeros(shape, dtype=self.language.dtype, device=self.language.device)
+
+
+def _block(layer: Any, x: Tensor, normed: Tensor, rotation: Rotation, memory: Tensor, mask: Tensor | None) -> Tensor:
+    """The rest of a decoder block once keys and values are in `memory` ``[2, B, kv_heads, columns, head_dim]``.
+
+    x, normed: ``[B, T, hidden]`` before and behind the first norm. mask: added to the scores; None is causal.
+    """
+    attention, (batch, length) = layer.self_attn, x.shape[:2]
+    query = _heads(attention, "q", normed)
+    query = _rotated(query, rotation)  # [B, T, heads, head_dim]
+    keys, values = memory
+    if length == 1:  # heads that share keys and values, as if they were so many positions
+        query = query.view(batch, keys.shape[1], -1, query.shape[-1])
+        out = F.scaled_dot_product_attention(query, keys, values, mask, scale=attention.scaling)
+    else:
+        out = F.scaled_dot_product_attention(
+            query.transpose(1, 2), keys, values, mask, is_causal=mask is None, scale=attention.scaling, enable_gqa=True
+        ).transpose(1, 2)
+    x = x + attention.o_proj(out.reshape(batch, length, -1))
+    mixed: Tensor = layer.mlp(_norm(layer.post_attention_layernorm, x))
+    return x + mixed
+
+
+def _keys_values(attention: Any, normed: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+    """Of ``[B, T, hidden]``: each ``[B, T, kv_heads, head_dim]``."""
+    return _rotated(_heads(attention, "k", normed), rotation), _heads(attention, "v", normed)
+
+
+def _heads(attention: Any, kind: str, normed: Tensor) -> Tensor:
+    """``[B, T, hidden]`` → ``[B, T, heads, head_dim]`` by the projection `kind`; Qwen 3 norms queries and keys."""
+    heads: Tensor = getattr(attention, f"{kind}_proj")(normed).unflatten(-1, (-1, attention.head_dim))
+    norm = getattr(attention, f"{kind}_norm", None)
+    return heads if norm is None else _norm(norm, heads)
+
+
+def _norm(norm: Any, x: Tensor) -> Tensor:
+    """transformers' RMS norm in one operation instead of six."""
+    return F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
+
+
+def _rotated(heads: Tensor, rotation: Rotation) -> Tensor:
+    """``[B, T, heads, head_dim]`` turned by its positions, the two halves of each head being pairs."""
+    cosines, sines = rotation
+    return torch.addcmul(heads * cosines, heads.roll(heads.shape[-1] // 2, -1), sines)
+
+
+def _mask(x: Tensor, positions: Tensor, columns: int, window: int | None) -> Tensor:
+    """``[B or 1, 1, T, columns]``, to be added: nothing where a position ``[B or 1, T]`` sees a column, else -inf."""
+    column = torch.arange(columns, device=x.device)
+    hidden = column > positions[..., None]
+    if window is not None:
+        hidden |= column <= positions[..., None] - window
+    return x.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None]
+
+
+def _window(attention: nn.Module, config: Any) -> int | None:
+    """How many tokens a layer looks back, itself included; None: all."""
+    window = getattr(attention, "sliding_window", getattr(config, "sliding_window", None))
+    return None if window is None or window >= config.max_position_embeddings else int(window)
