@@ -49,7 +49,7 @@ def real_pictures(root: Path, most: int) -> Pictures:
         for document in islice(read_documents(item.path, item.source, []), 0, None, TEXT_STRIDE)
     ]
     texts += [picture.caption for picture in found]
-    return Pictures(f"real pictures of {root}", map(caption_sample, chosen), texts, 4_000)
+    return Pictures("real pictures", map(caption_sample, chosen), texts, 4_000)
 
 
 def made_pictures(most: int) -> Pictures:

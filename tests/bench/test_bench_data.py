@@ -47,7 +47,7 @@ def test_real_pictures_are_those_of_a_photographs_size_with_a_caption(root: Path
     found = data_pictures.real_pictures(root, 100)
     samples = list(found.samples)
     assert [sample.messages[1].text for sample in samples] == [f"写真の{n}" for n in range(6)]
-    assert str(root) in found.what
+    assert found.what == "real pictures"
     assert "写真の3" in found.texts
     assert len(found.texts) == 3 + 6  # every fortieth document, every caption
     few = list(data_pictures.real_pictures(root, 2).samples)
