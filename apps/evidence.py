@@ -32,7 +32,8 @@ def show_evidence(answer: str, image: bytes | None) -> None:
         if found.images:
             st.caption(t("evidence_images"))
         for row in found.images:
-            st.image(row.thumbnail, width=120)
+            if row.thumbnail is not None:
+                st.image(row.thumbnail, width=120)
             _row(row)
 
 

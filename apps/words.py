@@ -94,7 +94,6 @@ WORDS: dict[str, tuple[str, str]] = {
         "No calibration. Name results of jvlm eval with --results to see it.",
     ),
     "abstains": ("この確信度では答えないほうがよいでしょう。", "At this confidence it had better not answer."),
-    "no_choice": ("数値の問題です。", "This question wants a number."),
     "sheet": ("採点する", "Mark the paper"),
     "passed": ("合格", "passed"),
     "not_passed": ("不合格", "not passed"),
