@@ -5,26 +5,30 @@ Nothing of a figure is kept: it is computed from the records each time, so a cha
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jvlm.eval.answers import VERSION as PARSER
 from jvlm.eval.answers import Read, read_answer, right_answer, words
+from jvlm.eval.audits import image_removal_audit
 from jvlm.eval.judge_prompts import load_protocol
 from jvlm.eval.judges import Judge
 from jvlm.eval.judging import Case, judge_cases, not_judged, score_verdicts
 from jvlm.eval.ledger import Ledger, Record
-from jvlm.eval.metrics import label_figures, measure
+from jvlm.eval.metrics import RIGHT_OR_WRONG, is_right, label_figures, measure
 from jvlm.eval.task import Task, draft_question, prepare, question
 from jvlm.eval.task_items import TaskItem
 from jvlm.files import sha256_bytes
 from jvlm.infer.types import TextModel
-from jvlm.sample import ImageRef, Message, Sample
+from jvlm.sample import Message, Sample
 
 CHUNK = 256
 """Questions between two writes to the ledger: enough for questions of like length to be read together."""
 
 REQUESTS = {"choices": "log-likelihood", "generate": "greedy generation"}
 NORMS = {"sum": "accuracy", "character": "accuracy_per_character", "token": "accuracy_per_token"}
+ANSWER, REMOVED = "answer", "removed"
+"""Arms whose answers are read: the question as it is, and without its pictures."""
 
 
 def evaluate_task(
@@ -44,8 +48,10 @@ def evaluate_task(
         limit: only the first questions. judge: who rates the answers of a task that has no right ones.
 
     Returns what was asked and how (`version`, `request`, `settings`, `shots`), `metrics` (the first is the task's),
-    their `parse_failures`, `cut_off` and `ties`, `judged`, and `not_asked`: questions too long for the model, which
-    are wrong. Raises DataError when the questions are not there, JvlmError when the judge cannot be reached.
+    those of each of the `kinds` of questions, their `parse_failures`, `cut_off` and `ties`, `judged`, and `not_asked`:
+    questions too long for the model, which are wrong. Questions with pictures are asked without them too: `removed`
+    holds those figures, and in `audit` what the pictures changed. Raises DataError when the questions are not there,
+    JvlmError when the judge cannot be reached.
     """
     items, shots = prepare(task, data, limit)
     settings = _settings(model, task, shots)
@@ -65,10 +71,28 @@ def evaluate_task(
         "n": len(items),
     }
     result |= score(task, items, records)
+    if not task.turns and any(item.images for item in items):
+        unseen = [replace(item, images=[]) for item in items]
+        blind = _Asked(model, task, unseen, shots, folder, name, settings).answers(REMOVED)
+        result[REMOVED] = score(task, unseen, blind) | {"audit": _audit(task, items, records, blind)}
     if task.judge is not None:
         cases = _cases(items, talks)
         result["judged"] = _judged(task.judge, judge, cases, folder / "judged", task.name)
     return result
+
+
+def _audit(task: Task, items: Sequence[TaskItem], seen: Sequence[Record], blind: Sequence[Record]) -> Record | None:
+    """What the pictures changed of the questions that could be asked both ways; None where there are none."""
+    metric = "accuracy" if task.request == "choices" else task.metrics[0]
+    pairs = [(i, a, b) for i, a, b in zip(items, seen, blind, strict=True) if "error" not in a and "error" not in b]
+    if metric not in RIGHT_OR_WRONG or not pairs:
+        return None
+    groups = {item.id: getattr(item, task.group) for item, _, _ in pairs}
+    with_image, without = (
+        {pair[0].id: is_right(metric, task, pair[0], _read(task, pair[0], pair[side])) for pair in pairs}
+        for side in (1, 2)
+    )
+    return image_removal_audit(with_image, without, groups)
 
 
 def _judged(name: str, judge: Judge | None, cases: Sequence[Case], folder: Path, task: str) -> Record:
@@ -94,22 +118,41 @@ def score(task: Task, items: Sequence[TaskItem], records: Sequence[Record]) -> R
     not_asked = {item.id: r["error"] for item, r in zip(items, records, strict=True) if "error" in r}
     result: Record = {"parser": PARSER, "not_asked": not_asked}
     put = [record for record in records if "error" not in record]
+    answers = [_read(task, item, record) for item, record in zip(items, records, strict=True)]
+    if task.metrics:
+        result["metrics"] = _figures(task, items, records)
+    kinds = sorted({item.kind for item in items})
+    if task.metrics and len(kinds) > 1 and task.parser != "triples":  # of them `kind` says what training knows
+        rows = list(zip(items, records, strict=True))
+        own = {kind: [row for row in rows if row[0].kind == kind] for kind in kinds}
+        result["kinds"] = {kind: _figures(task, *zip(*part, strict=True)) for kind, part in own.items()}
+    if task.labels:
+        result["labels"] = label_figures(task, items, answers)
     if task.request == "choices":
-        for norm in dict.fromkeys((task.norm, *NORMS)):
-            answers = [_chosen(task, item, r, norm) for item, r in zip(items, records, strict=True)]
-            result.setdefault("metrics", {})[NORMS[norm]] = measure("accuracy", task, items, answers)
-            if norm == task.norm and task.labels:
-                result["labels"] = label_figures(task, items, answers)
         tied = sum(len(s := r["scores"]) > 1 and sorted(s)[-1] == sorted(s)[-2] for r in put)
         return result | {"parse_failures": 0.0, "cut_off": 0.0, "ties": tied}
-    said = [None if "error" in r else read_answer(task, i, r["output"]) for i, r in zip(items, records, strict=True)]
-    if task.metrics:
-        result["metrics"] = {name: measure(name, task, items, said) for name in task.metrics}
-    if task.labels:
-        result["labels"] = label_figures(task, items, said)
-    unread = sum(a is None for a, r in zip(said, records, strict=True) if "error" not in r)
+    unread = sum(a is None for a, r in zip(answers, records, strict=True) if "error" not in r)
     cut = sum(record.get("finish_reason") == "length" for record in put)
     return result | {"parse_failures": unread / max(1, len(put)), "cut_off": cut / max(1, len(put)), "ties": 0}
+
+
+def _read(task: Task, item: TaskItem, record: Record) -> Read | None:
+    """The answer of a record; None for one that cannot be read, or was not given."""
+    if "error" in record:
+        return None
+    if task.request == "choices":
+        return _chosen(task, item, record, task.norm)
+    return read_answer(task, item, record["output"])
+
+
+def _figures(task: Task, items: Sequence[TaskItem], records: Sequence[Record]) -> Record:
+    """Every metric, of choices the accuracy by every norm; the task's own first."""
+    rows = list(zip(items, records, strict=True))
+    if task.request == "generate":
+        answers = [_read(task, item, record) for item, record in rows]
+        return {name: measure(name, task, items, answers) for name in task.metrics}
+    by_norm = {norm: [_chosen(task, item, record, norm) for item, record in rows] for norm in (task.norm, *NORMS)}
+    return {NORMS[norm]: measure("accuracy", task, items, chosen) for norm, chosen in by_norm.items()}
 
 
 def fingerprint(settings: Record) -> str:
@@ -151,7 +194,7 @@ class _Asked:
         # in a conversation the answer is a turn of its own: nothing stands before it
         self.delimiter = "" if model.settings["template"] == "chat" else task.wording.delimiter
 
-    def answers(self) -> list[Record]:
+    def answers(self, arm: str = ANSWER) -> list[Record]:
         """One record per item; a task with drafts asks for them first."""
         extra: list[dict[str, str]] = [{} for _ in self.items]
         if self.task.wording.draft is not None:
@@ -159,7 +202,7 @@ class _Asked:
             drafts = self._generated(questions, "draft")
             extra = [{"draft": record.get("output", "").strip()} for record in drafts]
         questions = [question(self.task, item, self.shots, more) for item, more in zip(self.items, extra, strict=True)]
-        return self._chosen(questions) if self.task.request == "choices" else self._generated(questions, "answer")
+        return self._chosen(questions, arm) if self.task.request == "choices" else self._generated(questions, arm)
 
     def conversations(self) -> tuple[list[Record], list[Sample]]:
         """One record per item, and the conversations: a turn is asked after the answers before it.
@@ -167,7 +210,7 @@ class _Asked:
         The record is that of the last turn, or of one that could not be asked, which ends the conversation before it.
         Pictures stand in the first turn.
         """
-        talks = [Sample(i.id, [], [ImageRef(path=path) for path in i.images], None, {}) for i in self.items]
+        talks = [Sample(i.id, [], i.images, None, {}) for i in self.items]
         records: dict[int, Record] = {}
         for turn, field in enumerate(self.task.turns, 1):
             goes_on = [
@@ -185,9 +228,9 @@ class _Asked:
                     talks[i].messages.append(Message("assistant", [record["output"]]))
         return [records[i] for i in range(len(self.items))], talks
 
-    def _chosen(self, questions: list[Sample]) -> list[Record]:
+    def _chosen(self, questions: list[Sample], arm: str) -> list[Record]:
         choices = [[self.delimiter + said for said in self.task.said(item)] for item in self.items]
-        ledger = self._ledger(questions, [f"choices {texts!r}" for texts in choices], "answer")
+        ledger = self._ledger(questions, [f"choices {texts!r}" for texts in choices], arm)
         for chunk in self._possible(ledger, choices):
             found = self.model.choice_likelihoods([questions[i] for i in chunk], [choices[i] for i in chunk])
             for i, row in zip(chunk, found, strict=True):
@@ -208,8 +251,9 @@ class _Asked:
             found = self.model.generate(asked, max_new_tokens=task.max_new_tokens, stop=task.stop)
             for i, one in zip(chunk, found, strict=True):
                 said: Record = {"output": one.text, "finish_reason": one.finish_reason, "num_tokens": one.num_tokens}
-                answer = read_answer(task, self.items[i], one.text) if arm == "answer" else None
-                ledger.add(i, said | (self._verdict(i, answer) if arm == "answer" else {}))
+                if arm in (ANSWER, REMOVED):
+                    said |= self._verdict(i, read_answer(task, self.items[i], one.text))
+                ledger.add(i, said)
         return ledger.records
 
     def _ledger(self, questions: list[Sample], settings: list[str], arm: str) -> Ledger:

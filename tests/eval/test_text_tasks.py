@@ -16,7 +16,7 @@ from jvlm.errors import DataError, UsageError
 from jvlm.eval import text_tasks
 from jvlm.eval.answers import read_answer, right_answer, words
 from jvlm.eval.lm_eval_layout import write_layout
-from jvlm.eval.metrics import METRICS, blind, candidates, char_f1, figure, measure, similarity
+from jvlm.eval.metrics import METRICS, blind, candidates, char_f1, figure, measure, similarity, word_recall
 from jvlm.eval.task import load_suite, load_task, prepare, render, task_names
 from jvlm.eval.text_table import judged_table, text_table
 from jvlm.eval.text_tasks import evaluate_task
@@ -291,6 +291,78 @@ def test_pictures_of_a_question_stand_before_it(data, tmp_path):
     assert seen[0].images[0].read() == (data / "heron_bench" / "images" / "000.png").read_bytes()
 
 
+def _removed(task, items, data, out, seen, blind):
+    """What a model that says `seen` with its picture and `blind` without it is told to have said."""
+    player = Player(task, items, constant(""))
+    player.generate = lambda samples, **_: [
+        Generation((seen if s.images else blind)(player.items[s.id]), "stop", 1) for s in samples
+    ]
+    return evaluate_task(player, task, data, out, name="m")
+
+
+@pytest.mark.parametrize("name", ["vqa_rad", "vqa_rad_disjoint"])
+def test_questions_with_pictures_are_asked_without_them_too(data, tmp_path, name):
+    task = load_task(name)
+    items, _ = prepare(task, data)
+    assert {item.kind for item in items} == {"CLOSED", "OPEN"}
+    assert len({item.group_id for item in items}) == len({item.images[0].read() for item in items}) < len(items)
+    looks = _removed(task, items, data, tmp_path / "looks", lambda i: i.answers[0] + ".", lambda i: "I cannot see it")
+    assert (looks["metrics"]["exact_match"]["value"], looks["removed"]["metrics"]["exact_match"]["value"]) == (1, 0)
+    assert (looks["removed"]["audit"]["net_effect"], looks["removed"]["audit"]["retention"]) == (1.0, 0.0)
+    assert looks["removed"]["audit"]["n"] == len(items)
+    rows = read_json_lines(tmp_path / "looks" / looks["records"] / "samples.jsonl")
+    assert [row["arm"] for row in rows] == ["answer"] * len(items) + ["removed"] * len(items)
+    blind = _removed(task, items, data, tmp_path / "blind", lambda i: i.answers[0], lambda i: i.answers[0])
+    assert (blind["removed"]["audit"]["net_effect"], blind["removed"]["audit"]["retention"]) == (0.0, 1.0)
+
+
+def test_a_model_that_takes_no_pictures_is_asked_without_them(data, tmp_path):
+    task = load_task("vqa_rad")
+    items, _ = prepare(task, data)
+    player = Player(task, items, oracle(task))
+    player.refusals = lambda samples, choices: ["no pictures" if s.images else None for s in samples]
+    result = evaluate_task(player, task, data, tmp_path, name="m")
+    assert len(result["not_asked"]) == len(items)
+    assert result["metrics"]["exact_match"]["value"] == 0.0
+    assert result["removed"]["metrics"]["exact_match"]["value"] == 1.0
+    assert result["removed"]["audit"] is None
+
+
+def test_figures_are_told_apart_by_kind(data, tmp_path):
+    task = load_task("vqa_rad")
+    items, _ = prepare(task, data)
+    result = evaluate_task(Player(task, items, constant("Yes")), task, data, tmp_path, name="m")
+    yes = [item.answers == ["Yes"] for item in items if item.kind == "CLOSED"]
+    assert result["kinds"]["CLOSED"]["exact_match"]["value"] == pytest.approx(sum(yes) / len(yes))
+    assert result["kinds"]["OPEN"]["exact_match"]["value"] == 0.0
+    assert result["kinds"]["OPEN"]["word_recall"]["n"] == len(items) - len(yes)
+    jmmlu = load_task("jmmlu")
+    items, _ = prepare(jmmlu, data)
+    kinds = evaluate_task(Player(jmmlu, items, oracle(jmmlu)), jmmlu, data, tmp_path, name="m")["kinds"]
+    assert set(kinds) == {"anatomy", "logic"}
+    assert sum(kind["accuracy"]["n"] for kind in kinds.values()) == len(items)
+
+
+@pytest.mark.shared
+def test_the_real_questions_about_pictures(data_root, tmp_path):
+    """Official test questions of the shared copy, in the published layout."""
+    folder = data_root / "medical_images"
+    rows = [row for row in read_json_lines(folder / "vqa_rad.jsonl") if row["split"] == "test"][:60]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "VQA_RAD Image Folder").symlink_to(folder / "vqa_rad")
+    rows = [
+        row | {"qid": number, "image_name": Path(row["image"]).name, "phrase_type": "test_freeform"}
+        for number, row in enumerate(rows)
+    ]
+    (tmp_path / "in" / "VQA_RAD Dataset Public.json").write_text(json.dumps(rows))
+    assert convert_named("vqa_rad", tmp_path / "in", tmp_path / "vqa_rad")["errors"] == 0
+    task = load_task("vqa_rad")
+    items, _ = prepare(task, tmp_path)
+    result = evaluate_task(Player(task, items, oracle(task)), task, tmp_path, tmp_path / "out", name="m")
+    assert (len(items), {f["value"] for f in result["metrics"].values()}) == (60, {1.0})
+    assert set(result["kinds"]) == {"CLOSED", "OPEN"}
+
+
 class _Fives:
     """A judge that says the same of everything."""
 
@@ -429,6 +501,18 @@ def test_figures_of_texts_by_hand():
     assert similarity("b a", "a b") == 1.0
     assert similarity("abcd", "abxd") == 0.75
     assert similarity("", "a") == 0.0
+    assert word_recall("In the LEFT lobe.", ["left upper lobe"]) == pytest.approx(2 / 3)
+    assert word_recall("left", ["upper", "left"]) == 1.0
+    assert (word_recall("+", ["+"]), word_recall("-", ["+"]), word_recall("", ["left"])) == (1.0, 0.0, 0.0)
+
+
+def test_no_text_right_is_not_known_for_certain(data):
+    """0 of n and n of n have an interval too."""
+    task = load_task("niilc")
+    items, _ = prepare(task, data)
+    for answers in (["x"] * len(items), [item.answers[0] for item in items]):
+        low, high = measure("exact_match", task, items, answers)["interval"]
+        assert high - low > 0.1
 
 
 def test_correlation_and_f1_against_numpy(data):
