@@ -147,7 +147,12 @@ def _evaluate(
 
                 folder = data / "exam" / name
                 leaked = _leaks(folder, exams.training) if exams.training else None
-                results |= evaluate_exam_set(loaded, folder, out, name=fingerprint, arms=exams.arms, leaked=leaked)
+                # an answer must not stand right behind the last option where no turn ends
+                prompt = "ask-v1" if loaded.settings["template"] == "plain" else None
+                papers = evaluate_exam_set(
+                    loaded, folder, out, name=fingerprint, arms=exams.arms, leaked=leaked, prompt=prompt
+                )
+                results |= {exam if exam not in results else f"{name} {exam}": r for exam, r in papers.items()}
         write_json(out / "results.json", results)
         if any("records" in result for result in results.values()):
             write_layout(results, out / "tasks", out / "lm_eval", str(model))
@@ -178,7 +183,7 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _load(model: Path, template: str) -> tuple[Any, str]:
-    """The model and what tells its weights from all others: records of two models never mix."""
+    """The model and what tells it from all others, weights and template: records of two models never mix."""
     from jvlm.files import sha256_bytes, sha256_file
 
     weights = sorted(model.glob("*.safetensors"))
@@ -190,7 +195,8 @@ def _load(model: Path, template: str) -> tuple[Any, str]:
         return jvlm.load(model), fingerprint
     from jvlm.infer.causal import load_causal_model
 
-    return load_causal_model(model, template=template), fingerprint  # type: ignore[arg-type]
+    asked = fingerprint if template == "plain" else f"{fingerprint}-{template}"
+    return load_causal_model(model, template=template), asked  # type: ignore[arg-type]
 
 
 def _kind(model: Path) -> str | None:

@@ -11,8 +11,9 @@ from jvlm.eval.calibration import calibration
 from jvlm.eval.contamination import Leak
 from jvlm.eval.exam import is_correct, picture_kind, score_exam
 from jvlm.eval.exam_arms import ARMS, Asker, order_score, picture_arms, prompt_scores, refusals, written_score
+from jvlm.eval.exam_prompts import PLAIN, load_exam_prompts
 from jvlm.eval.exam_task import Marks, read_marks, score_by, score_marks
-from jvlm.eval.items import ExamItem, exam_sample, load_items
+from jvlm.eval.items import ExamItem, load_items
 from jvlm.eval.ledger import FILE, Record
 from jvlm.eval.parsing import VERSION as PARSER
 from jvlm.eval.pass_rules import PassRules, field_of, load_pass_rules
@@ -32,6 +33,7 @@ def evaluate_exam_set(
     seed: int = 0,
     arms: Collection[str] = DEFAULT_ARMS,
     leaked: Mapping[str, Leak] | None = None,
+    prompt: str | None = None,
 ) -> dict[str, Record]:
     """Every exam of ``folder/items.jsonl``, by its name; records go to ``out/samples.jsonl`` under `name`.
 
@@ -43,9 +45,10 @@ def evaluate_exam_set(
             answered in words of the model's own (`written`), with the options in three other `order`s, and with the
             other `prompts` of `evals/exam_prompts.yaml`.
         leaked: what of each question stands in the training text (`contamination.leaks`), by id.
+        prompt: one of `evals/exam_prompts.yaml` in place of the plain one, for a model that was taught no turns.
 
-    Returns per exam: `all`, and of its questions `text`, `image`, `image_missing`, `fields`, `kinds`; per arm its
-    accuracy and in `audits` the comparison with the picture shown; `order`, `prompts`, `calibration`, `contamination`
+    Returns per exam: `prompt`, `all`, and of its questions `text`, `image`, `image_missing`, `fields`, `kinds`; per arm
+    its accuracy and in `audits` the comparison with the picture shown; `order`, `prompts`, `calibration`, `contamination`
     with the scores of the `clean` questions; `not_asked`; and where a rule is published `sheet`, with `points_missing`:
     points of published questions not in the records, and `taboo_known`: whether the records say of any choice that it
     is taboo. Raises DataError when the records are missing, UsageError for an unknown arm.
@@ -54,12 +57,12 @@ def evaluate_exam_set(
     if unknown:
         raise UsageError(f"unknown arm {unknown[0]!r}", fix=f"arms: {', '.join(ARMS)}")
     items = sorted(load_exam(folder), key=lambda item: item.id)
-    rules = load_pass_rules()
+    rules, wording = load_pass_rules(), load_exam_prompts()[prompt] if prompt else PLAIN
     results = {}
     for exam in sorted({item.exam for item in items}):
         own = [item for item in items if item.exam == exam]
-        asker = Asker(model, own, folder.name, out, name, refusals(model, own))
-        results[exam] = _evaluate(asker, rules, seed, arms, leaked)
+        asker = Asker(model, own, folder.name, out, name, refusals(model, own, wording), wording)
+        results[exam] = {"prompt": prompt or "plain"} | _evaluate(asker, rules, seed, arms, leaked)
     return results
 
 
@@ -99,7 +102,7 @@ def _evaluate(
     asker: Asker, rules: PassRules, seed: int, arms: Collection[str], leaked: Mapping[str, Leak] | None
 ) -> Record:
     items = asker.items
-    records = asker.records("image", items, [exam_sample(item) for item in items])
+    records = asker.records("image", items, [asker.sample(item) for item in items])
     said = {item.id: read_marks(item, record) for item, record in zip(items, records, strict=True)}
     marks = [said[item.id] for item in items]
     result: Record = {"not_asked": asker.refused, "marks": rules.version, "parser": PARSER}

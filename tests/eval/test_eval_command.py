@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from exam_folder import exam_items, write_exam
 from made_tasks import build_all
 from tiny import LANGUAGE, make_language, make_model
 
 from jvlm import cli
 from jvlm.errors import EXIT_ITEM_ERRORS, EXIT_USAGE
-from jvlm.files import read_json
+from jvlm.files import read_json, read_json_lines
 from jvlm.model.directory import save_model
 from jvlm.model.processor import Processor
 
@@ -83,6 +84,43 @@ def test_too_long_questions_are_told_by_the_exit_code(jvlm, work, tmp_path, toke
     code, out, _ = jvlm(*arguments, "--out", tmp_path / "out", "--json")
     assert code == EXIT_ITEM_ERRORS
     assert len(json.loads(out)["jcommonsenseqa@sh-0.3"]["not_asked"]) == 2
+
+
+@pytest.fixture
+def exams(work) -> Path:
+    """One exam in two sets."""
+    if not (work / "data" / "exam" / "made").is_dir():
+        for name, count in (("made", 20), ("other", 10)):
+            write_exam(work / "data" / "exam" / name, exam_items("112", count))
+    return work / "data"
+
+
+def test_a_language_model_alone_sits_an_exam(jvlm, work, exams, tmp_path):
+    """It sees no picture: those questions are not asked, but without the picture they are."""
+    arguments = (work / "language", "--tasks", "made", "--data", exams, "--out", tmp_path, "--json")
+    code, out, _ = jvlm(*arguments)
+    assert code == EXIT_ITEM_ERRORS
+    result = json.loads(out)["112"]
+    pictured = [item for item in exam_items("112", 20) if item.images]
+    assert set(result["not_asked"]) == {item.id for item in pictured}
+    assert (result["removed"]["n"], result["audits"]) == (len(pictured), {})
+    assert result["prompt"] == "ask-v1"
+    records = read_json_lines(tmp_path / "samples.jsonl")
+    assert all(r["question"].endswith("答え:") for r in records)
+    assert all("scores" in r for r in records if r["arm"] == "removed")
+    assert jvlm(*arguments)[1] == out
+    assert read_json_lines(tmp_path / "samples.jsonl") == records
+    assert jvlm(*arguments, "--template", "chat")[0] == EXIT_ITEM_ERRORS
+    chat = read_json_lines(tmp_path / "samples.jsonl")[len(records) :]
+    assert len(chat) == len(records)  # asked another way, it is asked again
+    assert not {r["model"] for r in chat} & {r["model"] for r in records}
+
+
+def test_an_exam_that_two_sets_hold_is_told_twice(jvlm, work, exams, tmp_path):
+    _, out, _ = jvlm(work / "seeing", "--tasks", "made,other", "--data", exams, "--out", tmp_path, "--json")
+    found = {name: result["all"]["n"] for name, result in json.loads(out).items()}
+    assert set(found) == {"112", "other 112"}
+    assert found["112"] > found["other 112"]
 
 
 def test_mistakes_are_one_line(jvlm, work, tmp_path):
