@@ -472,6 +472,7 @@ ANSWERS = [
     ("jacred", "なし", None),
     ("jmed_nrner", "発熱\n・頭痛、咳\n- 嘔吐\n", frozenset({"発熱", "頭痛、咳", "嘔吐"})),
     ("niilc", "<think>えーと</think>\n青森県", "青森県"),
+    ("niilc", "えーと</think>\n青森県", "青森県"),  # the mark that opens stands in the template of some models
     ("niilc", "  ", None),
 ]
 
@@ -485,7 +486,12 @@ def test_answers_are_read(data, name, said, wanted):
 def test_labels_that_hold_one_another(data):
     task = load_task("janli").model_copy(update={"request": "generate", "parser": "choice"})
     item = prepare(task, data)[0][0]
-    assert [read_answer(task, item, said) for said in ("non-entailment", "Entailment.", "neutral")] == [1, 0, None]
+    said = ("non-entailment", "Entailment.", "neutral", "It is Non-entailment", "entailment or non-entailment")
+    assert [read_answer(task, item, one) for one in said] == [1, 0, None, 1, None]
+    task = load_task("pubmedqa").model_copy(update={"request": "generate", "parser": "choice"})
+    item = prepare(task, data)[0][0]
+    said = ("No, it does not.", "I do not know", "maybe", "nothing", "yes and no")
+    assert [read_answer(task, item, one) for one in said] == [1, None, 2, None, None]
 
 
 def test_yes_and_no_are_taken_in_japanese(data):
