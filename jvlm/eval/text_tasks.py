@@ -11,6 +11,7 @@ from pathlib import Path
 from jvlm.eval.answers import VERSION as PARSER
 from jvlm.eval.answers import Read, read_answer, right_answer, words
 from jvlm.eval.audits import image_removal_audit
+from jvlm.eval.exam import choose
 from jvlm.eval.judge_prompts import load_protocol
 from jvlm.eval.judges import Judge
 from jvlm.eval.judging import Case, judge_cases, not_judged, score_verdicts
@@ -129,8 +130,8 @@ def score(task: Task, items: Sequence[TaskItem], records: Sequence[Record]) -> R
     if task.labels:
         result["labels"] = label_figures(task, items, answers)
     if task.request == "choices":
-        tied = sum(len(s := r["scores"]) > 1 and sorted(s)[-1] == sorted(s)[-2] for r in put)
-        return result | {"parse_failures": 0.0, "cut_off": 0.0, "ties": tied}
+        ties = sum(_choice(task, i, r, task.norm)[1] for i, r in zip(items, records, strict=True) if "error" not in r)
+        return result | {"parse_failures": 0.0, "cut_off": 0.0, "ties": ties}
     unread = sum(a is None for a, r in zip(answers, records, strict=True) if "error" not in r)
     cut = sum(record.get("finish_reason") == "length" for record in put)
     return result | {"parse_failures": unread / max(1, len(put)), "cut_off": cut / max(1, len(put)), "ties": 0}
@@ -141,7 +142,7 @@ def _read(task: Task, item: TaskItem, record: Record) -> Read | None:
     if "error" in record:
         return None
     if task.request == "choices":
-        return _chosen(task, item, record, task.norm)
+        return _choice(task, item, record, task.norm)[0]
     return read_answer(task, item, record["output"])
 
 
@@ -151,7 +152,10 @@ def _figures(task: Task, items: Sequence[TaskItem], records: Sequence[Record]) -
     if task.request == "generate":
         answers = [_read(task, item, record) for item, record in rows]
         return {name: measure(name, task, items, answers) for name in task.metrics}
-    by_norm = {norm: [_chosen(task, item, record, norm) for item, record in rows] for norm in (task.norm, *NORMS)}
+    by_norm = {
+        norm: [None if "error" in record else _choice(task, item, record, norm)[0] for item, record in rows]
+        for norm in (task.norm, *NORMS)
+    }
     return {NORMS[norm]: measure("accuracy", task, items, chosen) for norm, chosen in by_norm.items()}
 
 
@@ -239,8 +243,8 @@ class _Asked:
                     "tokens": [one.num_tokens for one in row],
                     "choices": self.task.said(self.items[i]),
                 }
-                answer = _chosen(self.task, self.items[i], said, self.task.norm)
-                ledger.add(i, said | self._verdict(i, answer))
+                place, _ = _choice(self.task, self.items[i], said, self.task.norm)
+                ledger.add(i, said | self._verdict(i, place))
         return ledger.records
 
     def _generated(self, questions: list[Sample], arm: str) -> list[Record]:
@@ -278,14 +282,13 @@ class _Asked:
         return {"kind": item.kind, "group": item.group_id, "gold": gold, "answer": said}
 
 
-def _chosen(task: Task, item: TaskItem, record: Record, norm: str) -> int | None:
-    """The first of the most likely choices; None where the question was not put."""
-    if "error" in record:
-        return None
+def _choice(task: Task, item: TaskItem, record: Record, norm: str) -> tuple[int, bool]:
+    """The most likely choice, the first of equals, and whether there were any. Raises JvlmError as `choose`."""
     lengths = {
         "sum": [1] * len(record["scores"]),
         "character": [max(1, len(said)) for said in task.said(item)],
         "token": record["tokens"],
     }
     scores = [total / length for total, length in zip(record["scores"], lengths[norm], strict=True)]
-    return scores.index(max(scores))
+    (place,), tied = choose(scores, range(len(scores)), 1)
+    return place, tied

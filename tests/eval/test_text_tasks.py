@@ -12,7 +12,7 @@ from made_tasks import EXAMS, SETS, build_all
 from players import Player, constant, oracle, random
 
 from jvlm.datasets import convert_named
-from jvlm.errors import DataError, UsageError
+from jvlm.errors import DataError, JvlmError, UsageError
 from jvlm.eval import text_tasks
 from jvlm.eval.answers import read_answer, right_answer, words
 from jvlm.eval.lm_eval_layout import write_layout
@@ -402,6 +402,18 @@ def test_the_three_norms_differ_as_they_should(data, tmp_path):
         assert row["answer"] == item.choices[int(np.argmax(row["scores"]))]
         assert row["tokens"] == [1, 1, 1, 1, 10]
         assert np.argmax(np.array(row["scores"]) / lengths) != 0
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_likelihood_that_is_no_number_is_an_error_and_no_answer(data, tmp_path, place):
+    task = load_task("jnli")
+    items, _ = prepare(task, data)
+    player = Player(task, items, oracle(task))
+    broken = [Likelihood(float("nan") if i == place else -1.0, 1) for i in range(3)]
+    player.choice_likelihoods = lambda samples, choices: [broken for _ in samples]
+    with pytest.raises(JvlmError, match="not a number"):
+        evaluate_task(player, task, data, tmp_path, name="m")
+    assert not list(tmp_path.rglob("samples.jsonl"))
 
 
 def test_the_layout_of_the_other_harness(data, tmp_path):
