@@ -65,6 +65,7 @@ class Task(Config):
     )
     metrics: tuple[str, ...] = Field(("accuracy",), description="What is computed; the first is the task's figure")
     stop: tuple[str, ...] = Field((), description="A generated answer ends before the first of these")
+    draft_stop: tuple[str, ...] = Field((), description="A draft ends before the first of these")
     max_new_tokens: int = Field(64, ge=1, description="Cap of a generation, the same for every question")
     group: Literal["group_id", "id"] = Field("group_id", description="Items that are redrawn together for intervals")
     chance: float | None = Field(None, description="Accuracy of choosing blindly as published; None: as computed")

@@ -249,10 +249,11 @@ class _Asked:
 
     def _generated(self, questions: list[Sample], arm: str) -> list[Record]:
         task = self.task
-        ledger = self._ledger(questions, [f"generate {task.max_new_tokens} {task.stop!r}"] * len(questions), arm)
+        stop = task.draft_stop if arm == "draft" else task.stop
+        ledger = self._ledger(questions, [f"generate {task.max_new_tokens} {stop!r}"] * len(questions), arm)
         for chunk in self._possible(ledger, [[]] * len(questions)):
             asked = [questions[i] for i in chunk]
-            found = self.model.generate(asked, max_new_tokens=task.max_new_tokens, stop=task.stop)
+            found = self.model.generate(asked, max_new_tokens=task.max_new_tokens, stop=stop)
             for i, one in zip(chunk, found, strict=True):
                 said: Record = {"output": one.text, "finish_reason": one.finish_reason, "num_tokens": one.num_tokens}
                 if arm in (ANSWER, REMOVED):

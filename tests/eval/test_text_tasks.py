@@ -232,6 +232,7 @@ def test_a_draft_is_asked_for_first_and_shown(data, tmp_path):
     player = Player(task, items, oracle(task))
     evaluate_task(player, task, data, tmp_path, name="m")
     drafts, answers = player.prompts[: len(items)], player.prompts[len(items) :]
+    assert player.stops == [("\n\n",), load_task("jemhopqa_gold").stop]  # an answer ends alike with every knowledge
     assert all("三つ組（主語, 関係, 目的語）で一行に一つずつ" in prompt for prompt in drafts)
     for item, prompt in zip(items, answers, strict=True):
         assert prompt.endswith(f"質問：{item.fields['question']}\n知識：\n{item.answers[0]}\n\n### 応答:\n")
