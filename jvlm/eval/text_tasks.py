@@ -28,8 +28,8 @@ CHUNK = 256
 
 REQUESTS = {"choices": "log-likelihood", "generate": "greedy generation"}
 NORMS = {"sum": "accuracy", "character": "accuracy_per_character", "token": "accuracy_per_token"}
-ANSWER, REMOVED = "answer", "removed"
-"""Arms whose answers are read: the question as it is, and without its pictures."""
+ANSWER, REMOVED, DRAFT = "answer", "removed", "draft"
+"""Arms: the question as it is, the same without its pictures, and what is asked first."""
 
 
 def evaluate_task(
@@ -203,7 +203,7 @@ class _Asked:
         extra: list[dict[str, str]] = [{} for _ in self.items]
         if self.task.wording.draft is not None:
             questions = [draft_question(self.task, item, self.shots) for item in self.items]
-            drafts = self._generated(questions, "draft")
+            drafts = self._generated(questions, DRAFT)
             extra = [{"draft": record.get("output", "").strip()} for record in drafts]
         questions = [question(self.task, item, self.shots, more) for item, more in zip(self.items, extra, strict=True)]
         return self._chosen(questions, arm) if self.task.request == "choices" else self._generated(questions, arm)
@@ -249,7 +249,7 @@ class _Asked:
 
     def _generated(self, questions: list[Sample], arm: str) -> list[Record]:
         task = self.task
-        stop = task.draft_stop if arm == "draft" else task.stop
+        stop = task.draft_stop if arm == DRAFT else task.stop
         ledger = self._ledger(questions, [f"generate {task.max_new_tokens} {stop!r}"] * len(questions), arm)
         for chunk in self._possible(ledger, [[]] * len(questions)):
             asked = [questions[i] for i in chunk]

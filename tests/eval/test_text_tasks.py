@@ -419,7 +419,7 @@ def test_a_likelihood_that_is_no_number_is_an_error_and_no_answer(data, tmp_path
 
 def test_the_layout_of_the_other_harness(data, tmp_path):
     results = {}
-    for name in ("jcommonsenseqa", "jsquad"):
+    for name in ("jcommonsenseqa", "jsquad", "jemhopqa_self", "vqa_rad"):
         task = load_task(name)
         items, _ = prepare(task, data)
         results[name] = evaluate_task(Player(task, items, oracle(task)), task, data, tmp_path / "t", name="m")
@@ -428,7 +428,11 @@ def test_the_layout_of_the_other_harness(data, tmp_path):
     assert whole["results"]["jcommonsenseqa@sh-0.2.1"]["acc,none"] == 1.0
     assert {"acc_norm,none", "acc_stderr,none", "alias"} <= whole["results"]["jcommonsenseqa@sh-0.2.1"].keys()
     assert whole["results"]["jsquad@sh-1.2-0.2"]["exact_match,none"] == 1.0
-    assert whole["n-shot"] == {"jcommonsenseqa@sh-0.2.1": 3, "jsquad@sh-1.2-0.2": 2}
+    assert {name.partition("@")[0]: n for name, n in whole["n-shot"].items()} == {
+        "jcommonsenseqa": 3, "jsquad": 2, "jemhopqa_self": 4, "vqa_rad": 0
+    }  # fmt: skip
+    for result in results.values():  # neither drafts nor what was asked without its picture
+        assert len(read_json_lines(tmp_path / "lm" / f"samples_{result['version']}.jsonl")) == result["n"]
     rows = read_json_lines(tmp_path / "lm" / "samples_jcommonsenseqa@sh-0.2.1.jsonl")
     assert len(rows) == 12
     assert rows[0]["arguments"]["gen_args_0"]["arg_1"] == "りんご"
