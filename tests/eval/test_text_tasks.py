@@ -344,6 +344,16 @@ def test_figures_are_told_apart_by_kind(data, tmp_path):
     assert sum(kind["accuracy"]["n"] for kind in kinds.values()) == len(items)
 
 
+def test_the_table_has_a_row_without_pictures(data, tmp_path):
+    task = load_task("vqa_rad")
+    items, _ = prepare(task, data)
+    looks = _removed(task, items, data, tmp_path, lambda i: i.answers[0], lambda i: "")
+    _, row, without = text_table({"looks": {"vqa_rad": looks}, "other": {}})
+    assert (row[0], row[5][:6], row[6]) == ("vqa_rad", "100.0%", "–")
+    assert (without[0], without[5][:5], without[6]) == ("vqa_rad, no picture", "0.0% ", "–")
+    assert without[5].endswith(", 100.0% unread")
+
+
 @pytest.mark.shared
 def test_the_real_questions_about_pictures(data_root, tmp_path):
     """Official test questions of the shared copy, in the published layout."""
