@@ -193,6 +193,10 @@ def _load(model: Path, template: str) -> tuple[Any, str]:
         import jvlm
 
         return jvlm.load(model), fingerprint
+    from jvlm.infer.image_text import is_image_text, load_image_text_model
+
+    if is_image_text(model):
+        return load_image_text_model(model), fingerprint
     from jvlm.infer.causal import load_causal_model
 
     asked = fingerprint if template == "plain" else f"{fingerprint}-{template}"

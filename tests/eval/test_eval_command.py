@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 from exam_folder import exam_items, write_exam
 from made_tasks import build_all
-from tiny import LANGUAGE, make_language, make_model
+from tiny import LANGUAGE, VISION, make_language, make_model
 
 from jvlm import cli
 from jvlm.errors import EXIT_ITEM_ERRORS, EXIT_USAGE
 from jvlm.files import read_json, read_json_lines
+from jvlm.model.config import ProjectorConfig
 from jvlm.model.directory import save_model
+from jvlm.model.export import export
+from jvlm.model.jvlm import JvlmModel
 from jvlm.model.processor import Processor
+from jvlm.model.vision import build_tower
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +118,22 @@ def test_a_language_model_alone_sits_an_exam(jvlm, work, exams, tmp_path):
     chat = read_json_lines(tmp_path / "samples.jsonl")[len(records) :]
     assert len(chat) == len(records)  # asked another way, it is asked again
     assert not {r["model"] for r in chat} & {r["model"] for r in records}
+
+
+def test_another_peoples_vision_language_model_is_asked_about_pictures(jvlm, work, tokenizer, exams, tmp_path):
+    """The published layout of LLaVA, which transformers reads."""
+    mlp, tower = ProjectorConfig(kind="mlp"), VISION.model_copy(update={"feature_norm": False})
+    model = JvlmModel(make_language(tokenizer), build_tower(tower), mlp, Processor(tokenizer).image_ids)
+    save_model(tmp_path / "ours", model, Processor(tokenizer, tower, mlp))
+    export(tmp_path / "ours", tmp_path / "llava", "llava")
+    asked = ("--tasks", "vqa_rad,made", "--data", exams, "--out", tmp_path / "out", "--limit", 2, "--json")
+    code, out, _ = jvlm(tmp_path / "llava", *asked)
+    results = json.loads(out)
+    assert code == 0
+    assert (results["vqa_rad"]["n"], results["vqa_rad"]["removed"]["audit"]["n"]) == (2, 2)
+    assert results["vqa_rad"]["settings"]["model"]["template"] == "chat"
+    assert (results["112"]["prompt"], results["112"]["not_asked"]) == ("plain", {})
+    assert results["112"]["audits"]["removed"]["n"] == results["112"]["image"]["n"] > 0
 
 
 def test_an_exam_that_two_sets_hold_is_told_twice(jvlm, work, exams, tmp_path):
