@@ -61,16 +61,18 @@ def evaluate(
         raise UsageError(f"template '{template}' is neither plain nor chat")
     judging = open_judge(judge, judge_model)
     results: dict[str, dict[str, Any]] = {}
+    said: dict[str, Any] = {}
     for number, model in enumerate(models):
         folder = out or model.with_name(model.name + "-eval")
         label = _label(model, models)
         if out is not None and len(models) > 1:
             folder = out / f"{number + 1}-{model.name}"
         exams = _Exams([part.strip() for part in arms.split(",")], training or [])
-        results[label] = _evaluate(
+        results[label], said[label] = _evaluate(
             model, names, data or model.parent / "data", folder, template, split, limit, exams, judging
         )
-    _show(results, as_json)
+    paired = _paired(results, said, names, data or models[0].parent / "data", split, limit)
+    _show(results, paired, as_json)
     if any(result.get("not_asked") for found in results.values() for result in found.values()):
         raise typer.Exit(EXIT_ITEM_ERRORS)
 
@@ -111,10 +113,11 @@ def _evaluate(
     limit: int | None,
     exams: _Exams,
     judge: Any = None,
-) -> dict[str, Any]:
-    """{TASK or EXAM: result} of one model, also written to ``out/results.json``."""
+) -> tuple[dict[str, Any], Any]:
+    """{TASK or EXAM: result} of one model, also written to ``out/results.json``, and where its records lie (`Said`)."""
     from jvlm.eval.lm_eval_layout import write_layout
-    from jvlm.eval.task import load_task, task_names
+    from jvlm.eval.paired import Said
+    from jvlm.eval.task import task_names
     from jvlm.files import lock, write_json
 
     loaded, fingerprint = _load(model, template)
@@ -132,11 +135,8 @@ def _evaluate(
             elif name.partition("@")[0] in known:
                 from jvlm.eval.text_tasks import evaluate_task
 
-                task = load_task(name)
-                if split is not None:
-                    task = task.model_copy(update={"split": split})
                 results[name] = evaluate_task(
-                    loaded, task, data, out / "tasks", name=fingerprint, limit=limit, judge=judge
+                    loaded, _task(name, split), data, out / "tasks", name=fingerprint, limit=limit, judge=judge
                 )
             elif name == "jmmmu":
                 from jvlm.eval.jmmmu import evaluate_jmmmu
@@ -152,11 +152,51 @@ def _evaluate(
                 papers = evaluate_exam_set(
                     loaded, folder, out, name=fingerprint, arms=exams.arms, leaked=leaked, prompt=prompt
                 )
-                results |= {exam if exam not in results else f"{name} {exam}": r for exam, r in papers.items()}
+                results |= _named(papers, name, results)
         write_json(out / "results.json", results)
         if any("records" in result for result in results.values()):
             write_layout(results, out / "tasks", out / "lm_eval", str(model))
-    return results
+    return results, Said(out, fingerprint)
+
+
+def _named(exams: dict[str, Any], name: str, others: dict[str, Any]) -> dict[str, Any]:
+    """Exams of the set `name` by their names; one that another set holds too, by both."""
+    return {exam if exam not in others else f"{name} {exam}": found for exam, found in exams.items()}
+
+
+def _task(name: str, split: str | None) -> Any:
+    from jvlm.eval.task import load_task
+
+    task = load_task(name)
+    return task if split is None else task.model_copy(update={"split": split})
+
+
+def _paired(
+    results: dict[str, dict[str, Any]],
+    said: dict[str, Any],
+    names: list[str],
+    data: Path,
+    split: str | None,
+    limit: int | None,
+) -> dict[str, dict[str, Any]]:
+    """{FIRST – OTHER: {TASK or EXAM: paired test}} of the first model and each of the others."""
+    from jvlm.eval.paired import compare_exams, compare_task
+    from jvlm.eval.task import prepare, task_names
+
+    first, *others = results
+    known = task_names()
+    found: dict[str, dict[str, Any]] = {}
+    for other in others:
+        tests = found.setdefault(f"{first} – {other}", {})
+        for name in names:
+            if name.partition("@")[0] in known:
+                task = _task(name, split)
+                folders = [said[label].folder / "tasks" / results[label][name]["records"] for label in (first, other)]
+                test = compare_task(task, prepare(task, data, limit)[0], *folders)
+                tests |= {} if test is None else {name: test}
+            elif name not in (TOYWORLD, "jmmmu"):
+                tests |= _named(compare_exams(data / "exam" / name, said[first], said[other]), name, tests)
+    return found
 
 
 def open_judge(where: str | None, model: str | None) -> Any:
@@ -217,9 +257,10 @@ def _label(model: Path, models: list[Path]) -> str:
     return model.name if sum(other.name == model.name for other in models) == 1 else str(model)
 
 
-def _show(results: dict[str, dict[str, Any]], as_json: bool) -> None:
+def _show(results: dict[str, dict[str, Any]], paired: dict[str, dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        print_record(next(iter(results.values())) if len(results) == 1 else {"models": results}, as_json)
+        several = {"models": results, "paired": paired}
+        print_record(next(iter(results.values())) if len(results) == 1 else several, as_json)
         return
     from jvlm.eval.text_table import judged_table, text_table
 
@@ -246,3 +287,8 @@ def _show(results: dict[str, dict[str, Any]], as_json: bool) -> None:
 
             head, *rows = summary(exams)
             table(head, rows)
+    if paired:
+        from jvlm.eval.paired import paired_table
+
+        head, *rows = paired_table(paired)
+        table(head, rows)

@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from jvlm.errors import DataError, UsageError
-from jvlm.eval.audits import paired_test
 from jvlm.eval.calibration import calibration
 from jvlm.eval.contamination import Leak
-from jvlm.eval.exam import is_correct, picture_kind, score_exam
+from jvlm.eval.exam import picture_kind, score_exam
 from jvlm.eval.exam_arms import ARMS, Asker, order_score, picture_arms, prompt_scores, refusals, written_score
 from jvlm.eval.exam_prompts import PLAIN, load_exam_prompts
 from jvlm.eval.exam_task import Marks, read_marks, score_by, score_marks
 from jvlm.eval.items import ExamItem, load_items
-from jvlm.eval.ledger import FILE, Record
+from jvlm.eval.ledger import Record
 from jvlm.eval.parsing import VERSION as PARSER
 from jvlm.eval.pass_rules import PassRules, field_of, load_pass_rules
-from jvlm.files import read_json_lines
 from jvlm.infer.types import Model
 
 DEFAULT_ARMS = ("removed",)
@@ -73,29 +71,6 @@ def load_exam(folder: Path) -> list[ExamItem]:
         build = f"jvlm data build {folder.name} --source FOLDER --out {folder}"
         raise DataError("no exam records", where=path, fix=f"make them from the published files: `{build}`")
     return load_items(path)
-
-
-def compare_models(folder: Path, out: Path, first: str, second: str, seed: int = 0) -> dict[str, Record]:
-    """Per exam the paired test of two models whose records are in ``out/samples.jsonl``, by today's rules.
-
-    Of the questions as printed, with their images. Raises DataError when one of them was not asked what the other was.
-    """
-    items = {item.id: item for item in load_exam(folder)}
-    right: dict[str, dict[str, bool]] = {first: {}, second: {}}
-    for record in read_json_lines(out / FILE):
-        asked = record.get("model") in right and record.get("task") == folder.name and record.get("arm") == "image"
-        if asked and record["id"] in items:
-            item = items[record["id"]]
-            right[record["model"]][item.id] = is_correct(item, read_marks(item, record).answer)
-    groups = {item.id: item.group_id for item in items.values()}
-    results = {}
-    for exam in sorted({item.exam for item in items.values()}):
-        one, other = (
-            {i: flag for i, flag in right[name].items() if items[i].exam == exam and items[i].excluded != "all"}
-            for name in (first, second)
-        )
-        results[exam] = paired_test(one, other, groups, seed)
-    return results
 
 
 def _evaluate(

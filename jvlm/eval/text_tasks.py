@@ -84,16 +84,24 @@ def evaluate_task(
 
 def _audit(task: Task, items: Sequence[TaskItem], seen: Sequence[Record], blind: Sequence[Record]) -> Record | None:
     """What the pictures changed of the questions that could be asked both ways; None where there are none."""
-    metric = "accuracy" if task.request == "choices" else task.metrics[0]
-    pairs = [(i, a, b) for i, a, b in zip(items, seen, blind, strict=True) if "error" not in a and "error" not in b]
-    if metric not in RIGHT_OR_WRONG or not pairs:
+    both = [i for i in range(len(items)) if "error" not in seen[i] and "error" not in blind[i]]
+    first, second = (right_flags(task, [(items[i], records[i]) for i in both]) for records in (seen, blind))
+    if not first or not second:
         return None
-    groups = {item.id: getattr(item, task.group) for item, _, _ in pairs}
-    with_image, without = (
-        {pair[0].id: is_right(metric, task, pair[0], _read(task, pair[0], pair[side])) for pair in pairs}
-        for side in (1, 2)
-    )
-    return image_removal_audit(with_image, without, groups)
+    return image_removal_audit(first, second, groups_of(task, items))
+
+
+def right_flags(task: Task, rows: Sequence[tuple[TaskItem, Record]]) -> dict[str, bool] | None:
+    """Whether each answer is right, by id; None for a task whose first metric does not say so."""
+    metric = "accuracy" if task.request == "choices" else next(iter(task.metrics), "")
+    if metric not in RIGHT_OR_WRONG:
+        return None
+    return {item.id: is_right(metric, task, item, _read(task, item, record)) for item, record in rows}
+
+
+def groups_of(task: Task, items: Sequence[TaskItem]) -> dict[str, str]:
+    """By id what is redrawn together."""
+    return {item.id: getattr(item, task.group) for item in items}
 
 
 def _judged(name: str, judge: Judge | None, cases: Sequence[Case], folder: Path, task: str) -> Record:

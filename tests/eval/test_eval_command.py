@@ -77,9 +77,23 @@ def test_several_models_stand_in_one_table(jvlm, work, tmp_path):
     assert "language" in out
     assert "second" in out
     assert {path.name for path in tmp_path.iterdir()} == {"1-language", "2-second"}
+    assert "McNemar" in out
     _, out, _ = jvlm(work / "language", work / "second", *arguments, "--json")
     scores = [model["jnli"]["metrics"]["accuracy"]["value"] for model in json.loads(out)["models"].values()]
     assert scores[0] == scores[1]
+    assert json.loads(out)["paired"]["language – second"]["jnli"]["difference"] == 0.0
+
+
+def test_two_models_are_compared_question_by_question(jvlm, work, exams, tmp_path):
+    arguments = ("--tasks", "jnli,made,jsts", "--data", exams, "--out", tmp_path, "--json")
+    _, out, _ = jvlm(work / "seeing", work / "language", *arguments)
+    told = json.loads(out)
+    pair = told["paired"]["seeing – language"]
+    assert set(pair) == {"jnli", "112"}  # how alike two captions are is not right or wrong
+    scores = [model["jnli"]["metrics"]["accuracy"]["value"] for model in told["models"].values()]
+    assert (pair["jnli"]["first"], pair["jnli"]["second"]) == tuple(scores)
+    assert pair["112"]["n"] == told["models"]["seeing"]["112"]["all"]["n"]
+    assert [pair["112"][k] for k in ("first", "second")] == [m["112"]["all"]["value"] for m in told["models"].values()]
 
 
 def test_too_long_questions_are_told_by_the_exit_code(jvlm, work, tmp_path, tokenizer):
@@ -123,7 +137,8 @@ def test_a_language_model_alone_sits_an_exam(jvlm, work, exams, tmp_path):
 def test_another_peoples_vision_language_model_is_asked_about_pictures(jvlm, work, tokenizer, exams, tmp_path):
     """The published layout of LLaVA, which transformers reads."""
     mlp, tower = ProjectorConfig(kind="mlp"), VISION.model_copy(update={"feature_norm": False})
-    model = JvlmModel(make_language(tokenizer), build_tower(tower), mlp, Processor(tokenizer).image_ids)
+    config = LANGUAGE.model_copy(update={"max_length": 2048})
+    model = JvlmModel(make_language(tokenizer, config), build_tower(tower), mlp, Processor(tokenizer).image_ids)
     save_model(tmp_path / "ours", model, Processor(tokenizer, tower, mlp))
     export(tmp_path / "ours", tmp_path / "llava", "llava")
     asked = ("--tasks", "vqa_rad,made", "--data", exams, "--out", tmp_path / "out", "--limit", 2, "--json")
