@@ -68,7 +68,6 @@ class Task(Config):
     draft_stop: tuple[str, ...] = Field((), description="A draft ends before the first of these")
     max_new_tokens: int = Field(64, ge=1, description="Cap of a generation, the same for every question")
     group: Literal["group_id", "id"] = Field("group_id", description="Items that are redrawn together for intervals")
-    chance: float | None = Field(None, description="Accuracy of choosing blindly as published; None: as computed")
     turns: tuple[str, ...] = Field((), description="Fields asked one after the other in a conversation, if not one")
     judge: str | None = Field(None, description="How a judge rates the answers, as `judge_prompts.yaml` names it")
     sources: tuple[str, ...] = Field((), description="Where the wordings come from")
