@@ -45,7 +45,7 @@ def evaluate(
         str, typer.Option(help="Of exams: removed,blank,other_image,written,order,prompts; more take their time.")
     ] = "removed",
     training: Annotated[
-        list[Path] | None, typer.Option(help="Training text or shards in which the questions of exams are looked for.")
+        list[Path] | None, typer.Option(help="Training text or shards in which the questions are looked for.")
     ] = None,
     judge: JudgeOption = None,
     judge_model: JudgeModel = None,
@@ -85,12 +85,19 @@ class _Exams(NamedTuple):
     """Where their questions are looked for."""
 
 
-def _leaks(folder: Path, training: list[Path]) -> dict[str, Any]:
-    """What of each question of an exam stands in the training text, by id."""
+def _leaks(items: list[Any], training: list[Path], model: Path) -> dict[str, Any] | None:
+    """What of each question stands in the training text, by id; None where none is named."""
+    from jvlm.errors import DataError
     from jvlm.eval.contamination import leaks, question_text, training_documents
-    from jvlm.eval.exams import load_exam
+    from jvlm.text.tokenizer import Tokenizer
 
-    return leaks([(item.id, question_text(item)) for item in load_exam(folder)], training_documents(training))
+    if not training:
+        return None
+    try:
+        tokenizer = Tokenizer.load(model)  # its token shards are read with it
+    except DataError:
+        tokenizer = None
+    return leaks([(item.id, question_text(item)) for item in items], training_documents(training, tokenizer))
 
 
 def _task_names(tasks: str | None, suite: str | None) -> list[str]:
@@ -133,20 +140,23 @@ def _evaluate(
                 results["general"] = evaluate_general(loaded, data / "shards", config, out, name=fingerprint)
                 results["exam"] = evaluate_exam(loaded, data / "exam", config, out, name=fingerprint)
             elif name.partition("@")[0] in known:
+                from jvlm.eval.task import prepare
                 from jvlm.eval.text_tasks import evaluate_task
 
+                task = _task(name, split)
+                leaked = _leaks(prepare(task, data, limit)[0], exams.training, model) if task.metrics else None
                 results[name] = evaluate_task(
-                    loaded, _task(name, split), data, out / "tasks", name=fingerprint, limit=limit, judge=judge
+                    loaded, task, data, out / "tasks", name=fingerprint, limit=limit, judge=judge, leaked=leaked
                 )
             elif name == "jmmmu":
                 from jvlm.eval.jmmmu import evaluate_jmmmu
 
                 results[name] = evaluate_jmmmu(loaded, data / "exam" / name, out, name=fingerprint)
             else:
-                from jvlm.eval.exams import evaluate_exam_set
+                from jvlm.eval.exams import evaluate_exam_set, load_exam
 
                 folder = data / "exam" / name
-                leaked = _leaks(folder, exams.training) if exams.training else None
+                leaked = _leaks(load_exam(folder), exams.training, model)
                 # an answer must not stand right behind the last option where no turn ends
                 prompt = "ask-v1" if loaded.settings["template"] == "plain" else None
                 papers = evaluate_exam_set(

@@ -1,13 +1,12 @@
 """Published exams, as papers: points and passing marks, with the images and without, beside chance and constants."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jvlm.errors import DataError, UsageError
 from jvlm.eval.calibration import calibration
-from jvlm.eval.contamination import Leak
+from jvlm.eval.contamination import Leak, told
 from jvlm.eval.exam import picture_kind, score_exam
 from jvlm.eval.exam_arms import ARMS, Asker, order_score, picture_arms, prompt_scores, refusals, written_score
 from jvlm.eval.exam_prompts import PLAIN, load_exam_prompts
@@ -117,11 +116,9 @@ def _calibration(items: Sequence[ExamItem], records: Sequence[Record]) -> Record
 
 def _clean(items: Sequence[ExamItem], said: Mapping[str, Marks], leaked: Mapping[str, Leak], seed: int) -> Record:
     """What stood in training, and the accuracy without it; `all` stands beside it."""
-    flagged = {item.id: asdict(leaked[item.id]) for item in items if leaked[item.id].found}
-    clean = [item for item in items if item.id not in flagged]
-    short = sum(leaked[item.id].runs == 0 for item in items)
-    told = {"n": len(items), "flagged": flagged, "too_short": short}
-    return {"contamination": told, "clean": score_marks(clean, [said[item.id] for item in clean], seed)}
+    found = told(leaked, [item.id for item in items])
+    clean = [item for item in items if item.id not in found["flagged"]]
+    return {"contamination": found, "clean": score_marks(clean, [said[item.id] for item in clean], seed)}
 
 
 def summary(results: Mapping[str, Record]) -> list[list[str]]:

@@ -4,13 +4,14 @@ Nothing of a figure is kept: it is computed from the records each time, so a cha
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from jvlm.eval.answers import VERSION as PARSER
 from jvlm.eval.answers import Read, read_answer, right_answer, words
 from jvlm.eval.audits import image_removal_audit
+from jvlm.eval.contamination import Leak, told
 from jvlm.eval.exam import choose
 from jvlm.eval.judge_prompts import load_protocol
 from jvlm.eval.judges import Judge
@@ -41,18 +42,20 @@ def evaluate_task(
     name: str,
     limit: int | None = None,
     judge: Judge | None = None,
+    leaked: Mapping[str, Leak] | None = None,
 ) -> Record:
     """The figures of one model on one task; records go to ``out/TASK/MODEL-SETTINGS/samples.jsonl``.
 
     Args:
         data: folder of the built data sets. name: which model this is; records of two models never mix.
         limit: only the first questions. judge: who rates the answers of a task that has no right ones.
+        leaked: what of each question stands in the training text (`contamination.leaks`), by id.
 
     Returns what was asked and how (`version`, `request`, `settings`, `shots`), `metrics` (the first is the task's),
     those of each of the `kinds` of questions, their `parse_failures`, `cut_off` and `ties`, `judged`, and `not_asked`:
     questions too long for the model, which are wrong. Questions with pictures are asked without them too: `removed`
-    holds those figures, and in `audit` what the pictures changed. Raises DataError when the questions are not there,
-    JvlmError when the judge cannot be reached.
+    holds those figures, and in `audit` what the pictures changed. With `leaked`, `contamination` and the figures of the
+    `clean` questions. Raises DataError when the questions are not there, JvlmError when the judge cannot be reached.
     """
     items, shots = prepare(task, data, limit)
     settings = _settings(model, task, shots)
@@ -76,6 +79,11 @@ def evaluate_task(
         unseen = [replace(item, images=[]) for item in items]
         blind = _Asked(model, task, unseen, shots, folder, name, settings).answers(REMOVED)
         result[REMOVED] = score(task, unseen, blind) | {"audit": _audit(task, items, records, blind)}
+    if leaked is not None and task.metrics:
+        result["contamination"] = told(leaked, [item.id for item in items])
+        flagged = result["contamination"]["flagged"]
+        clean = [row for row in zip(items, records, strict=True) if row[0].id not in flagged]
+        result["clean"] = _figures(task, *zip(*clean, strict=True)) if clean else None
     if task.judge is not None:
         cases = _cases(items, talks)
         result["judged"] = _judged(task.judge, judge, cases, folder / "judged", task.name)

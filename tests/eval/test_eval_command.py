@@ -12,6 +12,8 @@ from tiny import LANGUAGE, VISION, make_language, make_model
 
 from jvlm import cli
 from jvlm.errors import EXIT_ITEM_ERRORS, EXIT_USAGE
+from jvlm.eval.contamination import question_text
+from jvlm.eval.task import load_task, prepare
 from jvlm.files import read_json, read_json_lines
 from jvlm.model.config import ProjectorConfig
 from jvlm.model.directory import save_model
@@ -19,6 +21,8 @@ from jvlm.model.export import export
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.processor import Processor
 from jvlm.model.vision import build_tower
+from jvlm.text.raw import Document
+from jvlm.text.shards import write_token_shards
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +153,15 @@ def test_another_peoples_vision_language_model_is_asked_about_pictures(jvlm, wor
     assert results["vqa_rad"]["settings"]["model"]["template"] == "chat"
     assert (results["112"]["prompt"], results["112"]["not_asked"]) == ("plain", {})
     assert results["112"]["audits"]["removed"]["n"] == results["112"]["image"]["n"] > 0
+
+
+def test_questions_are_looked_for_in_the_token_shards_of_the_training(jvlm, work, exams, tokenizer, tmp_path):
+    (question, *_) = [i for i in prepare(load_task("jsquad"), exams)[0] if len(question_text(i)) > 60]
+    document = Document("d", question_text(question), "made", "", "f", 1)
+    write_token_shards([document], tokenizer, tmp_path / "tokens")
+    asked = ("--tasks", "jsquad", "--data", exams, "--out", tmp_path / "out", "--training", tmp_path / "tokens")
+    _, out, _ = jvlm(work / "language", *asked, "--json")
+    assert question.id in json.loads(out)["jsquad"]["contamination"]["flagged"]
 
 
 def test_an_exam_that_two_sets_hold_is_told_twice(jvlm, work, exams, tmp_path):
