@@ -121,11 +121,14 @@ def _evaluate(
     exams: _Exams,
     judge: Any = None,
 ) -> tuple[dict[str, Any], Any]:
-    """{TASK or EXAM: result} of one model, also written to ``out/results.json``, and where its records lie (`Said`)."""
+    """{TASK or EXAM: result} of one model, and where its records lie (`Said`).
+
+    ``out/results.json`` holds them, and what was found of the same model before.
+    """
     from jvlm.eval.lm_eval_layout import write_layout
     from jvlm.eval.paired import Said
     from jvlm.eval.task import task_names
-    from jvlm.files import lock, write_json
+    from jvlm.files import lock, read_json, write_json
 
     loaded, fingerprint = _load(model, template)
     known = task_names()
@@ -163,9 +166,11 @@ def _evaluate(
                     loaded, folder, out, name=fingerprint, arms=exams.arms, leaked=leaked, prompt=prompt
                 )
                 results |= _named(papers, name, results)
-        write_json(out / "results.json", results)
-        if any("records" in result for result in results.values()):
-            write_layout(results, out / "tasks", out / "lm_eval", str(model))
+        written = read_json(out / "results.json") if (out / "results.json").is_file() else {}
+        whole = {key: found for key, found in written.items() if found.get("model") == fingerprint} | results
+        write_json(out / "results.json", whole)
+        if any("records" in result for result in whole.values()):
+            write_layout(whole, out / "tasks", out / "lm_eval", str(model))
     return results, Said(out, fingerprint)
 
 

@@ -44,7 +44,7 @@ def evaluate_exam_set(
         leaked: what of each question stands in the training text (`contamination.leaks`), by id.
         prompt: one of `evals/exam_prompts.yaml` in place of the plain one, for a model that was taught no turns.
 
-    Returns per exam: `prompt`, `all`, and of its questions `text`, `image`, `image_missing`, `fields`, `kinds`; per arm
+    Returns per exam: `model`, `prompt`, `all`, and of its questions `text`, `image`, `image_missing`, `fields`, `kinds`; per arm
     its accuracy and in `audits` the comparison with the picture shown; `order`, `prompts`, `calibration`, `contamination`
     with the scores of the `clean` questions; `not_asked`; and where a rule is published `sheet`, with `points_missing`:
     points of published questions not in the records, and `taboo_known`: whether the records say of any choice that it
@@ -59,7 +59,7 @@ def evaluate_exam_set(
     for exam in sorted({item.exam for item in items}):
         own = [item for item in items if item.exam == exam]
         asker = Asker(model, own, folder.name, out, name, refusals(model, own, wording), wording)
-        results[exam] = {"prompt": prompt or "plain"} | _evaluate(asker, rules, seed, arms, leaked)
+        results[exam] = {"model": name, "prompt": prompt or "plain"} | _evaluate(asker, rules, seed, arms, leaked)
     return results
 
 

@@ -50,7 +50,7 @@ def load_jmmmu() -> Jmmmu:
 def evaluate_jmmmu(model: Model, folder: Path, out: Path, *, name: str, seed: int = 0) -> Record:
     """The figures of one model on ``folder/items.jsonl``; records go to ``out/samples.jsonl`` under `name`.
 
-    Returns `all`, `image`, `culture_specific`, `culture_agnostic`, `domains`, `fields` (subjects), `kinds`, `removed`
+    Returns `model`, `all`, `image`, `culture_specific`, `culture_agnostic`, `domains`, `fields` (subjects), `kinds`, `removed`
     and `audits` (the pictures shown against none, but for a language model alone, which takes none), `parsers` (all, as
     each parser reads the same answers), `cut_off` and `not_asked` (wrong everywhere). Raises DataError when the records
     are missing.
@@ -87,6 +87,7 @@ def evaluate_jmmmu(model: Model, folder: Path, out: Path, *, name: str, seed: in
     audits = {"removed": image_removal_audit(right, unseen, groups_of(items), seed)}
     whole = _score(read, seed)
     return {
+        "model": name,
         "not_asked": refused,
         "prompt": setting.version,
         "parser": VERSION,

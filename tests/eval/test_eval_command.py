@@ -73,6 +73,16 @@ def test_a_model_is_scored_and_its_answers_are_kept(jvlm, work, tmp_path, model)
     assert {path: path.read_bytes() for path in tmp_path.rglob("samples.jsonl")} == before
 
 
+def test_results_of_other_tasks_of_the_same_model_are_kept(jvlm, work, tokenizer, tmp_path):
+    out = tmp_path / "out"
+    for model, task in (("language", "jnli"), ("language", "jamp"), ("seeing", "jmmlu")):
+        assert jvlm(work / model, "--tasks", task, "--data", work / "data", "--out", out, "--limit", 3)[0] == 0
+        found = read_json(out / "results.json")
+        assert set(found) == {"jnli": {"jnli"}, "jamp": {"jnli", "jamp"}, "jmmlu": {"jmmlu"}}[task]
+        layout = read_json(out / "lm_eval" / "results.json")["results"]
+        assert {name.partition("@")[0] for name in layout} == set(found)
+
+
 def test_several_models_stand_in_one_table(jvlm, work, tmp_path):
     shutil.copytree(work / "language", work / "second", dirs_exist_ok=True)
     arguments = ("--tasks", "jnli", "--data", work / "data", "--out", tmp_path, "--limit", 4)
