@@ -81,8 +81,8 @@ def test_an_oracle_is_right_and_needs_its_pictures_or_not(folder, tmp_path):
     assert (result["audits"]["removed"]["retention"], result["audits"]["removed"]["net_effect"]) == (1.0, 0.0)
     assert set(result["domains"]) == {"Culture", "Health and Medicine"}
     assert (result["parser"], result["prompt"]) == ("jmmmu-v1", "jmmmu-v1")
-    assert set(result["parsers"]) == {"jmmmu-v1", "ja-answers-v2"}
-    assert result["parsers"]["ja-answers-v2"]["value"] == 1.0
+    assert set(result["parsers"]) == {"jmmmu-v1", "ja-answers-v3"}
+    assert result["parsers"]["ja-answers-v3"]["value"] == 1.0
     assert result["culture_specific"]["n"] == result["culture_agnostic"]["n"] == 13
     sees = evaluate_jmmmu(Writer(items, needs_image=True), folder, tmp_path, name="sees")
     assert (sees["all"]["value"], sees["removed"]["value"], sees["audits"]["removed"]["gain"]) == (1.0, 0.0, 1.0)
