@@ -71,7 +71,8 @@ def evaluate(
         results[label], said[label] = _evaluate(
             model, names, data or model.parent / "data", folder, template, split, limit, exams, judging
         )
-    paired = _paired(results, said, names, data or models[0].parent / "data", split, limit)
+    alike = data or (models[0].parent / "data" if len({model.parent for model in models}) == 1 else None)
+    paired = _paired(results, said, names, alike, split, limit) if alike is not None else {}
     _show(results, paired, as_json)
     if any(result.get("not_asked") for found in results.values() for result in found.values()):
         raise typer.Exit(EXIT_ITEM_ERRORS)
@@ -211,7 +212,7 @@ def _paired(
                 tests |= {} if test is None else {name: test}
             elif name not in (TOYWORLD, "jmmmu"):
                 tests |= _named(compare_exams(data / "exam" / name, said[first], said[other]), name, tests)
-    return found
+    return {pair: tests for pair, tests in found.items() if tests}
 
 
 def open_judge(where: str | None, model: str | None) -> Any:

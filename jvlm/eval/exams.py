@@ -44,11 +44,12 @@ def evaluate_exam_set(
         leaked: what of each question stands in the training text (`contamination.leaks`), by id.
         prompt: one of `evals/exam_prompts.yaml` in place of the plain one, for a model that was taught no turns.
 
-    Returns per exam: `model`, `prompt`, `all`, and of its questions `text`, `image`, `image_missing`, `fields`, `kinds`; per arm
-    its accuracy and in `audits` the comparison with the picture shown; `order`, `prompts`, `calibration`, `contamination`
-    with the scores of the `clean` questions; `not_asked`; and where a rule is published `sheet`, with `points_missing`:
-    points of published questions not in the records, and `taboo_known`: whether the records say of any choice that it
-    is taboo. Raises DataError when the records are missing, UsageError for an unknown arm.
+    Returns per exam: `model`, `prompt`, `all`, and of its questions `text`, `image`, `image_missing`, `fields`,
+    `kinds`; per arm its accuracy and in `audits` the comparison with the picture shown; `order`, `prompts`,
+    `calibration`, `contamination` with the scores of the `clean` questions; `not_asked`; and where a rule is published
+    `sheet`, with `points_missing`: points of published questions not in the records, and `taboo_known`: whether the
+    records say of any choice that it is taboo. Raises DataError when the records are missing, UsageError for an unknown
+    arm.
     """
     unknown = sorted(set(arms) - set(ARMS))
     if unknown:

@@ -50,10 +50,10 @@ def load_jmmmu() -> Jmmmu:
 def evaluate_jmmmu(model: Model, folder: Path, out: Path, *, name: str, seed: int = 0) -> Record:
     """The figures of one model on ``folder/items.jsonl``; records go to ``out/samples.jsonl`` under `name`.
 
-    Returns `model`, `all`, `image`, `culture_specific`, `culture_agnostic`, `domains`, `fields` (subjects), `kinds`, `removed`
-    and `audits` (the pictures shown against none, but for a language model alone, which takes none), `parsers` (all, as
-    each parser reads the same answers), `cut_off` and `not_asked` (wrong everywhere). Raises DataError when the records
-    are missing.
+    Returns `model`, `all`, `image`, `culture_specific`, `culture_agnostic`, `domains`, `fields` (subjects), `kinds`,
+    `removed` and `audits` (the pictures shown against none, but for a language model alone, which takes none),
+    `parsers` (all, as each parser reads the same answers), `cut_off` and `not_asked` (wrong everywhere). Raises
+    DataError when the records are missing.
     """
     setting = load_jmmmu()
     items = sorted(load_exam(folder), key=lambda item: item.id)

@@ -12,7 +12,8 @@ from jvlm.eval.items import ExamItem
 from jvlm.eval.ledger import FILE, Record
 from jvlm.eval.task import Task
 from jvlm.eval.task_items import TaskItem
-from jvlm.eval.text_tasks import ANSWER, groups_of, right_flags
+from jvlm.eval.text_scores import groups_of, right_flags
+from jvlm.eval.text_tasks import ANSWER
 from jvlm.files import read_json_lines
 
 
@@ -26,7 +27,8 @@ class Said(NamedTuple):
 def compare_task(task: Task, items: Sequence[TaskItem], first: Path, second: Path, seed: int = 0) -> Record | None:
     """The paired test of a text benchmark, from the folders of both models' records of it.
 
-    None for one whose answers are not simply right or wrong. Raises DataError when one was not asked what the other was.
+    None for one whose answers are not simply right or wrong. Raises DataError when one was not asked what the other
+    was.
     """
     flags = []
     for folder in (first, second):

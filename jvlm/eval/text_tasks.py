@@ -8,18 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jvlm.eval.answers import VERSION as PARSER
 from jvlm.eval.answers import Read, read_answer, right_answer, words
-from jvlm.eval.audits import image_removal_audit
 from jvlm.eval.contamination import Leak, told
-from jvlm.eval.exam import choose
 from jvlm.eval.judge_prompts import load_protocol
 from jvlm.eval.judges import Judge
 from jvlm.eval.judging import Case, judge_cases, not_judged, score_verdicts
 from jvlm.eval.ledger import Ledger, Record
-from jvlm.eval.metrics import RIGHT_OR_WRONG, is_right, label_figures, measure
 from jvlm.eval.task import Task, draft_question, prepare, question
 from jvlm.eval.task_items import TaskItem
+from jvlm.eval.text_scores import figures_of, most_likely, removal_audit, score
 from jvlm.files import sha256_bytes
 from jvlm.infer.types import TextModel
 from jvlm.sample import Message, Sample
@@ -28,7 +25,6 @@ CHUNK = 256
 """Questions between two writes to the ledger: enough for questions of like length to be read together."""
 
 REQUESTS = {"choices": "log-likelihood", "generate": "greedy generation"}
-NORMS = {"sum": "accuracy", "character": "accuracy_per_character", "token": "accuracy_per_token"}
 ANSWER, REMOVED, DRAFT = "answer", "removed", "draft"
 """Arms: the question as it is, the same without its pictures, and what is asked first."""
 
@@ -52,10 +48,11 @@ def evaluate_task(
         leaked: what of each question stands in the training text (`contamination.leaks`), by id.
 
     Returns what was asked and how (`version`, `request`, `settings`, `shots`), `metrics` (the first is the task's),
-    those of each of the `kinds` of questions, their `parse_failures`, `cut_off` and `ties`, `judged`, and `not_asked`:
-    questions too long for the model, which are wrong. Questions with pictures are asked without them too: `removed`
-    holds those figures, and in `audit` what the pictures changed. With `leaked`, `contamination` and the figures of the
-    `clean` questions. Raises DataError when the questions are not there, JvlmError when the judge cannot be reached.
+    those of each of the `kinds` of questions, the `calibration` of choices, `parse_failures`, `cut_off` and `ties`,
+    `judged`, and `not_asked`: questions too long for the model, which are wrong. Questions with pictures are asked
+    without them too: `removed` holds those figures, and in `audit` what the pictures changed. With `leaked`,
+    `contamination` and the figures of the `clean` questions. Raises DataError when the questions are not there,
+    JvlmError when the judge cannot be reached.
     """
     items, shots = prepare(task, data, limit)
     settings = _settings(model, task, shots)
@@ -78,38 +75,16 @@ def evaluate_task(
     if not task.turns and any(item.images for item in items):
         unseen = [replace(item, images=[]) for item in items]
         blind = _Asked(model, task, unseen, shots, folder, name, settings).answers(REMOVED)
-        result[REMOVED] = score(task, unseen, blind) | {"audit": _audit(task, items, records, blind)}
+        result[REMOVED] = score(task, unseen, blind) | {"audit": removal_audit(task, items, records, blind)}
     if leaked is not None and task.metrics:
         result["contamination"] = told(leaked, [item.id for item in items])
         flagged = result["contamination"]["flagged"]
         clean = [row for row in zip(items, records, strict=True) if row[0].id not in flagged]
-        result["clean"] = _figures(task, *zip(*clean, strict=True)) if clean else None
+        result["clean"] = figures_of(task, *zip(*clean, strict=True)) if clean else None
     if task.judge is not None:
         cases = _cases(items, talks)
         result["judged"] = _judged(task.judge, judge, cases, folder / "judged", task.name)
     return result
-
-
-def _audit(task: Task, items: Sequence[TaskItem], seen: Sequence[Record], blind: Sequence[Record]) -> Record | None:
-    """What the pictures changed of the questions that could be asked both ways; None where there are none."""
-    both = [i for i in range(len(items)) if "error" not in seen[i] and "error" not in blind[i]]
-    first, second = (right_flags(task, [(items[i], records[i]) for i in both]) for records in (seen, blind))
-    if not first or not second:
-        return None
-    return image_removal_audit(first, second, groups_of(task, items))
-
-
-def right_flags(task: Task, rows: Sequence[tuple[TaskItem, Record]]) -> dict[str, bool] | None:
-    """Whether each answer is right, by id; None for a task whose first metric does not say so."""
-    metric = "accuracy" if task.request == "choices" else next(iter(task.metrics), "")
-    if metric not in RIGHT_OR_WRONG:
-        return None
-    return {item.id: is_right(metric, task, item, _read(task, item, record)) for item, record in rows}
-
-
-def groups_of(task: Task, items: Sequence[TaskItem]) -> dict[str, str]:
-    """By id what is redrawn together."""
-    return {item.id: getattr(item, task.group) for item in items}
 
 
 def _judged(name: str, judge: Judge | None, cases: Sequence[Case], folder: Path, task: str) -> Record:
@@ -128,51 +103,6 @@ def _cases(items: Sequence[TaskItem], talks: Sequence[Sample]) -> list[Case]:
         if answers:
             cases.append(Case(item.id, item.group_id, item.kind, questions, answers, item.answers, opponent, context))
     return cases
-
-
-def score(task: Task, items: Sequence[TaskItem], records: Sequence[Record]) -> Record:
-    """The figures of records, one per item, by today's rules."""
-    not_asked = {item.id: r["error"] for item, r in zip(items, records, strict=True) if "error" in r}
-    result: Record = {"parser": PARSER, "not_asked": not_asked}
-    put = [record for record in records if "error" not in record]
-    answers = [_read(task, item, record) for item, record in zip(items, records, strict=True)]
-    if task.metrics:
-        result["metrics"] = _figures(task, items, records)
-    kinds = sorted({item.kind for item in items})
-    if task.metrics and len(kinds) > 1 and task.parser != "triples":  # of them `kind` says what training knows
-        rows = list(zip(items, records, strict=True))
-        own = {kind: [row for row in rows if row[0].kind == kind] for kind in kinds}
-        result["kinds"] = {kind: _figures(task, *zip(*part, strict=True)) for kind, part in own.items()}
-    if task.labels:
-        result["labels"] = label_figures(task, items, answers)
-    if task.request == "choices":
-        ties = sum(_choice(task, i, r, task.norm)[1] for i, r in zip(items, records, strict=True) if "error" not in r)
-        return result | {"parse_failures": 0.0, "cut_off": 0.0, "ties": ties}
-    unread = sum(a is None for a, r in zip(answers, records, strict=True) if "error" not in r)
-    cut = sum(record.get("finish_reason") == "length" for record in put)
-    return result | {"parse_failures": unread / max(1, len(put)), "cut_off": cut / max(1, len(put)), "ties": 0}
-
-
-def _read(task: Task, item: TaskItem, record: Record) -> Read | None:
-    """The answer of a record; None for one that cannot be read, or was not given."""
-    if "error" in record:
-        return None
-    if task.request == "choices":
-        return _choice(task, item, record, task.norm)[0]
-    return read_answer(task, item, record["output"])
-
-
-def _figures(task: Task, items: Sequence[TaskItem], records: Sequence[Record]) -> Record:
-    """Every metric, of choices the accuracy by every norm; the task's own first."""
-    rows = list(zip(items, records, strict=True))
-    if task.request == "generate":
-        answers = [_read(task, item, record) for item, record in rows]
-        return {name: measure(name, task, items, answers) for name in task.metrics}
-    by_norm = {
-        norm: [None if "error" in record else _choice(task, item, record, norm)[0] for item, record in rows]
-        for norm in (task.norm, *NORMS)
-    }
-    return {NORMS[norm]: measure("accuracy", task, items, chosen) for norm, chosen in by_norm.items()}
 
 
 def fingerprint(settings: Record) -> str:
@@ -259,7 +189,7 @@ class _Asked:
                     "tokens": [one.num_tokens for one in row],
                     "choices": self.task.said(self.items[i]),
                 }
-                place, _ = _choice(self.task, self.items[i], said, self.task.norm)
+                place, _ = most_likely(self.task, self.items[i], said, self.task.norm)
                 ledger.add(i, said | self._verdict(i, place))
         return ledger.records
 
@@ -297,15 +227,3 @@ class _Asked:
         gold = words(task, item, right_answer(task, item)) if item.answers or item.choices else None
         said = None if answer is None else words(task, item, answer)
         return {"kind": item.kind, "group": item.group_id, "gold": gold, "answer": said}
-
-
-def _choice(task: Task, item: TaskItem, record: Record, norm: str) -> tuple[int, bool]:
-    """The most likely choice, the first of equals, and whether there were any. Raises JvlmError as `choose`."""
-    lengths = {
-        "sum": [1] * len(record["scores"]),
-        "character": [max(1, len(said)) for said in task.said(item)],
-        "token": record["tokens"],
-    }
-    scores = [total / length for total, length in zip(record["scores"], lengths[norm], strict=True)]
-    (place,), tied = choose(scores, range(len(scores)), 1)
-    return place, tied

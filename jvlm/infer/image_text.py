@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, ProcessorMixin
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from jvlm.errors import DataError, UsageError
@@ -23,10 +23,9 @@ from jvlm.sample import Sample
 class ImageTextModel:
     """A loaded vision-language model with its processor."""
 
-    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin) -> None:
+    def __init__(self, model: PreTrainedModel, processor: Any) -> None:
         """Raises UsageError for a model without a chat template, or whose answers have no end mark."""
-        self.model, self.processor = model.eval(), processor
-        self.tokenizer: Any = processor.tokenizer
+        self.model, self.processor, self.tokenizer = model.eval(), processor, processor.tokenizer
         if getattr(processor, "chat_template", None) is None and self.tokenizer.chat_template is None:
             raise UsageError("the model has no chat template", fix="put chat_template.jinja into its folder")
         ends = model.generation_config.eos_token_id if model.generation_config is not None else None

@@ -280,7 +280,7 @@ def _vqa_rad(source: Path) -> None:
     rows = [
         {"qid": 20 * i + n, "image_name": f"{i}.png", "question": f"{n}: {question}", "answer": answer}
         | {"answer_type": kind, "question_type": "PRES", "phrase_type": phrase if n < 2 else "freeform"}
-        for i, phrase in enumerate(["test_freeform", "freeform"] * 6)
+        for i, phrase in enumerate(["test_freeform", "freeform"] * 12)
         for n, (question, answer, kind) in enumerate(
             [
                 ("Is it large?", ("Yes", "no")[i % 3 > 1], "CLOSED "),
@@ -290,7 +290,7 @@ def _vqa_rad(source: Path) -> None:
         )
     ]
     write(source / "VQA_RAD Dataset Public.json", json.dumps(rows))
-    _pictures(source / "VQA_RAD Image Folder", [f"{i}.png" for i in range(12)])
+    _pictures(source / "VQA_RAD Image Folder", [f"{i}.png" for i in range(24)])
 
 
 def _pictures(folder: Path, names: list[str]) -> None:
