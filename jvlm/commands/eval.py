@@ -5,10 +5,10 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from jvlm.commands.eval_report import TOYWORLD, named, pairs_of, task_of, wrong_answers
 from jvlm.commands.output import Json, print_record, table
 from jvlm.errors import EXIT_ITEM_ERRORS, UsageError
 
-TOYWORLD = "toyworld"
 JudgeOption = Annotated[
     str | None,
     typer.Option(
@@ -72,7 +72,7 @@ def evaluate(
             model, names, data or model.parent / "data", folder, template, split, limit, exams, judging
         )
     alike = data or (models[0].parent / "data" if len({model.parent for model in models}) == 1 else None)
-    paired = _paired(results, said, names, alike, split, limit) if alike is not None else {}
+    paired = pairs_of(results, said, names, alike, split, limit) if alike is not None else {}
     _show(results, paired, as_json)
     if any(result.get("not_asked") for found in results.values() for result in found.values()):
         raise typer.Exit(EXIT_ITEM_ERRORS)
@@ -124,12 +124,13 @@ def _evaluate(
 ) -> tuple[dict[str, Any], Any]:
     """{TASK or EXAM: result} of one model, and where its records lie (`Said`).
 
-    ``out/results.json`` holds them, and what was found of the same model before.
+    ``out/results.json`` and ``out/report.html`` hold them, and what was found of the same model before.
     """
     from jvlm.eval.lm_eval_layout import write_layout
+    from jvlm.eval.page_results import render_results
     from jvlm.eval.paired import Said
     from jvlm.eval.task import task_names
-    from jvlm.files import lock, read_json, write_json
+    from jvlm.files import lock, read_json, write_json, write_text
 
     loaded, fingerprint = _load(model, template)
     known = task_names()
@@ -147,7 +148,7 @@ def _evaluate(
                 from jvlm.eval.task import prepare
                 from jvlm.eval.text_tasks import evaluate_task
 
-                task = _task(name, split)
+                task = task_of(name, split)
                 leaked = _leaks(prepare(task, data, limit)[0], exams.training, model) if task.metrics else None
                 results[name] = evaluate_task(
                     loaded, task, data, out / "tasks", name=fingerprint, limit=limit, judge=judge, leaked=leaked
@@ -166,53 +167,16 @@ def _evaluate(
                 papers = evaluate_exam_set(
                     loaded, folder, out, name=fingerprint, arms=exams.arms, leaked=leaked, prompt=prompt
                 )
-                results |= _named(papers, name, results)
+                results |= named(papers, name, results)
         written = read_json(out / "results.json") if (out / "results.json").is_file() else {}
         whole = {key: found for key, found in written.items() if found.get("model") == fingerprint} | results
         write_json(out / "results.json", whole)
         if any("records" in result for result in whole.values()):
             write_layout(whole, out / "tasks", out / "lm_eval", str(model))
-    return results, Said(out, fingerprint)
-
-
-def _named(exams: dict[str, Any], name: str, others: dict[str, Any]) -> dict[str, Any]:
-    """Exams of the set `name` by their names; one that another set holds too, by both."""
-    return {exam if exam not in others else f"{name} {exam}": found for exam, found in exams.items()}
-
-
-def _task(name: str, split: str | None) -> Any:
-    from jvlm.eval.task import load_task
-
-    task = load_task(name)
-    return task if split is None else task.model_copy(update={"split": split})
-
-
-def _paired(
-    results: dict[str, dict[str, Any]],
-    said: dict[str, Any],
-    names: list[str],
-    data: Path,
-    split: str | None,
-    limit: int | None,
-) -> dict[str, dict[str, Any]]:
-    """{FIRST – OTHER: {TASK or EXAM: paired test}} of the first model and each of the others."""
-    from jvlm.eval.paired import compare_exams, compare_task
-    from jvlm.eval.task import prepare, task_names
-
-    first, *others = results
-    known = task_names()
-    found: dict[str, dict[str, Any]] = {}
-    for other in others:
-        tests = found.setdefault(f"{first} – {other}", {})
-        for name in names:
-            if name.partition("@")[0] in known:
-                task = _task(name, split)
-                folders = [said[label].folder / "tasks" / results[label][name]["records"] for label in (first, other)]
-                test = compare_task(task, prepare(task, data, limit)[0], *folders)
-                tests |= {} if test is None else {name: test}
-            elif name not in (TOYWORLD, "jmmmu"):
-                tests |= _named(compare_exams(data / "exam" / name, said[first], said[other]), name, tests)
-    return {pair: tests for pair, tests in found.items() if tests}
+        said = Said(out, fingerprint)
+        wrong = wrong_answers(results, said, names, data, split, limit)
+        write_text(out / "report.html", render_results(model.name, whole, wrong))
+    return results, said
 
 
 def open_judge(where: str | None, model: str | None) -> Any:

@@ -67,6 +67,7 @@ def test_a_model_is_scored_and_its_answers_are_kept(jvlm, work, tmp_path, model)
     assert list(results["jcommonsenseqa"]["metrics"]) == ["accuracy", "accuracy_per_character", "accuracy_per_token"]
     assert read_json(tmp_path / "results.json") == results
     assert (tmp_path / "lm_eval" / "samples_jnli@lm-eval-1.0.jsonl").is_file()
+    assert "jnli@lm-eval-1.0" in (tmp_path / "report.html").read_text(encoding="utf-8")
     before = {path: path.read_bytes() for path in tmp_path.rglob("samples.jsonl")}
     assert len(before) == 3
     assert jvlm(*arguments, "--out", tmp_path, "--limit", 3, "--json")[1] == out
