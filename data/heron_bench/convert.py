@@ -14,6 +14,7 @@ from jvlm_data.task_sets import TaskSet, read_questions
 
 from jvlm.errors import DataError
 from jvlm.eval.task_items import TaskItem
+from jvlm.sample import ImageRef
 
 LAYOUT = "questions_ja.jsonl, context_ja.jsonl, answers_gpt4.jsonl and images/ of Japanese-Heron-Bench"
 
@@ -55,4 +56,5 @@ def _item(
     name, path = picture(below(folder, image))
     found.pictures[name] = path
     fields = {"question": text(row, "text"), "context": captions[image]}
-    return TaskItem(identity, image, text(row, "category"), fields, [], None, [answers[identity]], [name])
+    shown = [ImageRef(path=name)]
+    return TaskItem(identity, image, text(row, "category"), fields, [], None, [answers[identity]], shown)

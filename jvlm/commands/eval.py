@@ -5,10 +5,10 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from jvlm.commands.eval_report import TOYWORLD, named, pairs_of, task_of, wrong_answers
 from jvlm.commands.output import Json, print_record, table
 from jvlm.errors import EXIT_ITEM_ERRORS, UsageError
 
-TOYWORLD = "toyworld"
 JudgeOption = Annotated[
     str | None,
     typer.Option(
@@ -45,7 +45,7 @@ def evaluate(
         str, typer.Option(help="Of exams: removed,blank,other_image,written,order,prompts; more take their time.")
     ] = "removed",
     training: Annotated[
-        list[Path] | None, typer.Option(help="Training text or shards in which the questions of exams are looked for.")
+        list[Path] | None, typer.Option(help="Training text or shards in which the questions are looked for.")
     ] = None,
     judge: JudgeOption = None,
     judge_model: JudgeModel = None,
@@ -61,16 +61,19 @@ def evaluate(
         raise UsageError(f"template '{template}' is neither plain nor chat")
     judging = open_judge(judge, judge_model)
     results: dict[str, dict[str, Any]] = {}
+    said: dict[str, Any] = {}
     for number, model in enumerate(models):
         folder = out or model.with_name(model.name + "-eval")
         label = _label(model, models)
         if out is not None and len(models) > 1:
             folder = out / f"{number + 1}-{model.name}"
         exams = _Exams([part.strip() for part in arms.split(",")], training or [])
-        results[label] = _evaluate(
+        results[label], said[label] = _evaluate(
             model, names, data or model.parent / "data", folder, template, split, limit, exams, judging
         )
-    _show(results, as_json)
+    alike = data or (models[0].parent / "data" if len({model.parent for model in models}) == 1 else None)
+    paired = pairs_of(results, said, names, alike, split, limit) if alike is not None else {}
+    _show(results, paired, as_json)
     if any(result.get("not_asked") for found in results.values() for result in found.values()):
         raise typer.Exit(EXIT_ITEM_ERRORS)
 
@@ -83,12 +86,19 @@ class _Exams(NamedTuple):
     """Where their questions are looked for."""
 
 
-def _leaks(folder: Path, training: list[Path]) -> dict[str, Any]:
-    """What of each question of an exam stands in the training text, by id."""
+def _leaks(items: list[Any], training: list[Path], model: Path) -> dict[str, Any] | None:
+    """What of each question stands in the training text, by id; None where none is named."""
+    from jvlm.errors import DataError
     from jvlm.eval.contamination import leaks, question_text, training_documents
-    from jvlm.eval.exams import load_exam
+    from jvlm.text.tokenizer import Tokenizer
 
-    return leaks([(item.id, question_text(item)) for item in load_exam(folder)], training_documents(training))
+    if not training:
+        return None
+    try:
+        tokenizer = Tokenizer.load(model)  # its token shards are read with it
+    except DataError:
+        tokenizer = None
+    return leaks([(item.id, question_text(item)) for item in items], training_documents(training, tokenizer))
 
 
 def _task_names(tasks: str | None, suite: str | None) -> list[str]:
@@ -111,11 +121,16 @@ def _evaluate(
     limit: int | None,
     exams: _Exams,
     judge: Any = None,
-) -> dict[str, Any]:
-    """{TASK or EXAM: result} of one model, also written to ``out/results.json``."""
+) -> tuple[dict[str, Any], Any]:
+    """{TASK or EXAM: result} of one model, and where its records lie (`Said`).
+
+    ``out/results.json`` and ``out/report.html`` hold them, and what was found of the same model before.
+    """
     from jvlm.eval.lm_eval_layout import write_layout
-    from jvlm.eval.task import load_task, task_names
-    from jvlm.files import lock, write_json
+    from jvlm.eval.page_results import render_results
+    from jvlm.eval.paired import Said
+    from jvlm.eval.task import task_names
+    from jvlm.files import lock, read_json, write_json, write_text
 
     loaded, fingerprint = _load(model, template)
     known = task_names()
@@ -130,28 +145,38 @@ def _evaluate(
                 results["general"] = evaluate_general(loaded, data / "shards", config, out, name=fingerprint)
                 results["exam"] = evaluate_exam(loaded, data / "exam", config, out, name=fingerprint)
             elif name.partition("@")[0] in known:
+                from jvlm.eval.task import prepare
                 from jvlm.eval.text_tasks import evaluate_task
 
-                task = load_task(name)
-                if split is not None:
-                    task = task.model_copy(update={"split": split})
+                task = task_of(name, split)
+                leaked = _leaks(prepare(task, data, limit)[0], exams.training, model) if task.metrics else None
                 results[name] = evaluate_task(
-                    loaded, task, data, out / "tasks", name=fingerprint, limit=limit, judge=judge
+                    loaded, task, data, out / "tasks", name=fingerprint, limit=limit, judge=judge, leaked=leaked
                 )
             elif name == "jmmmu":
                 from jvlm.eval.jmmmu import evaluate_jmmmu
 
                 results[name] = evaluate_jmmmu(loaded, data / "exam" / name, out, name=fingerprint)
             else:
-                from jvlm.eval.exams import evaluate_exam_set
+                from jvlm.eval.exams import evaluate_exam_set, load_exam
 
                 folder = data / "exam" / name
-                leaked = _leaks(folder, exams.training) if exams.training else None
-                results |= evaluate_exam_set(loaded, folder, out, name=fingerprint, arms=exams.arms, leaked=leaked)
-        write_json(out / "results.json", results)
-        if any("records" in result for result in results.values()):
-            write_layout(results, out / "tasks", out / "lm_eval", str(model))
-    return results
+                leaked = _leaks(load_exam(folder), exams.training, model)
+                # an answer must not stand right behind the last option where no turn ends
+                prompt = "ask-v1" if loaded.settings["template"] == "plain" else None
+                papers = evaluate_exam_set(
+                    loaded, folder, out, name=fingerprint, arms=exams.arms, leaked=leaked, prompt=prompt
+                )
+                results |= named(papers, name, results)
+        written = read_json(out / "results.json") if (out / "results.json").is_file() else {}
+        whole = {key: found for key, found in written.items() if found.get("model") == fingerprint} | results
+        write_json(out / "results.json", whole)
+        if any("records" in result for result in whole.values()):
+            write_layout(whole, out / "tasks", out / "lm_eval", str(model))
+        said = Said(out, fingerprint)
+        wrong = wrong_answers(results, said, names, data, split, limit)
+        write_text(out / "report.html", render_results(model.name, whole, wrong))
+    return results, said
 
 
 def open_judge(where: str | None, model: str | None) -> Any:
@@ -178,7 +203,7 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _load(model: Path, template: str) -> tuple[Any, str]:
-    """The model and what tells its weights from all others: records of two models never mix."""
+    """The model and what tells it from all others, weights and template: records of two models never mix."""
     from jvlm.files import sha256_bytes, sha256_file
 
     weights = sorted(model.glob("*.safetensors"))
@@ -188,9 +213,14 @@ def _load(model: Path, template: str) -> tuple[Any, str]:
         import jvlm
 
         return jvlm.load(model), fingerprint
+    from jvlm.infer.image_text import is_image_text, load_image_text_model
+
+    if is_image_text(model):
+        return load_image_text_model(model), fingerprint
     from jvlm.infer.causal import load_causal_model
 
-    return load_causal_model(model, template=template), fingerprint  # type: ignore[arg-type]
+    asked = fingerprint if template == "plain" else f"{fingerprint}-{template}"
+    return load_causal_model(model, template=template), asked  # type: ignore[arg-type]
 
 
 def _kind(model: Path) -> str | None:
@@ -207,9 +237,10 @@ def _label(model: Path, models: list[Path]) -> str:
     return model.name if sum(other.name == model.name for other in models) == 1 else str(model)
 
 
-def _show(results: dict[str, dict[str, Any]], as_json: bool) -> None:
+def _show(results: dict[str, dict[str, Any]], paired: dict[str, dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        print_record(next(iter(results.values())) if len(results) == 1 else {"models": results}, as_json)
+        several = {"models": results, "paired": paired}
+        print_record(next(iter(results.values())) if len(results) == 1 else several, as_json)
         return
     from jvlm.eval.text_table import judged_table, text_table
 
@@ -236,3 +267,8 @@ def _show(results: dict[str, dict[str, Any]], as_json: bool) -> None:
 
             head, *rows = summary(exams)
             table(head, rows)
+    if paired:
+        from jvlm.eval.paired import paired_table
+
+        head, *rows = paired_table(paired)
+        table(head, rows)

@@ -51,7 +51,8 @@ def plan(
     if (gpus is None) != (gpu is None):
         raise UsageError("--gpus says how many and --gpu which", fix="give both: --gpus 8 --gpu a100-40g")
     if gpus is None or gpu is None:
-        if given := [name for name, value in (("zero", zero), ("mfu", mfu), ("ladder", ladder)) if value is not None]:
+        options = {"zero": zero, "mfu": mfu, "price-per-gpu-hour": price, "ladder": ladder}
+        if given := [name for name, value in options.items() if value is not None]:
             raise UsageError(f"--{given[0]} goes with GPUs", fix="give --gpus 8 --gpu a100-40g")
         _short(recipe, found, as_json)
         return

@@ -65,7 +65,7 @@ class Rules:
 
     particles: tuple[str, ...] = ("は", "では", "じゃ", "も", ":", "")
     negations: tuple[str, ...] = (
-        "なく", "ない", "ありません", "誤", "違", "間違", "不適", "正しくな", "除外", "否定", "×"
+        "なく", "ない", "ありません", "誤", "違", "間違(?!いな[いくし]|いあり)", "不適", "正しくな", "除外", "否定", "×"
     )  # fmt: skip
 
     trims: tuple[str, ...] = tuple("。、.,!?・:;「」『』()[]【】\"'")
@@ -76,9 +76,12 @@ class Rules:
     letters: Alphabet = Alphabet(
         tuple(LETTERS),
         ("[a-z]", "[0-9]", "[ァ-ヴー]", "°"),
-        ("[a-z]", "[0-9]", r"\.[a-z]", "-[a-z]", "型", "群", r"\s(?!and\b|or\b)[a-z]{2}"),
+        (
+            "[a-z]", "[0-9]", r"\.[a-z]", "-[a-z]", "型", "群", "細胞", "反応性", "抗原", "線維",
+            r"\s(?!and\b|or\b)[a-z]{2}",
+        ),
         True,
-    )
+    )  # fmt: skip
     digits: Alphabet = Alphabet(DIGITS, (r"\d", r"\d\.", "[a-z]", "第"), (r"\d", r"\.\d"), False)
     kana: Alphabet = Alphabet(tuple(KANA), ("[ァ-ヴー]",), ("[ァ-ヴー]",), True)
 

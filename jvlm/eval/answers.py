@@ -3,13 +3,14 @@
 import re
 import unicodedata
 
+from jvlm.eval.answer_rules import without_asides
 from jvlm.eval.items import Option
+from jvlm.eval.parsing import RULES, parse_choices, parse_number
 from jvlm.eval.parsing import VERSION as CHOICES_VERSION
-from jvlm.eval.parsing import parse_choices, parse_number
 from jvlm.eval.task import LETTERS, Task
 from jvlm.eval.task_items import TaskItem
 
-VERSION = f"text-answers-v1, {CHOICES_VERSION}"
+VERSION = f"text-answers-v2, {CHOICES_VERSION}"
 
 Read = int | str | float | frozenset[str]
 """The place of a choice, a text, a number, or a set of members or triples."""
@@ -20,7 +21,7 @@ _BULLET = re.compile(r"^\s*[・*-]\s+|^\s*・")
 
 def read_answer(task: Task, item: TaskItem, said: str) -> Read | None:
     """The answer in a generated text."""
-    said = re.sub(r"<think>.*?(</think>|$)", "", said, flags=re.S)
+    said = without_asides(RULES, said)
     if task.parser == "choice":
         return _choice(task, item, said)
     if task.parser == "number":
@@ -61,11 +62,10 @@ def _choice(task: Task, item: TaskItem, said: str) -> int | None:
     if task.wording.answer == "number":
         number = parse_number(said)
         return int(number) if number is not None and number.isdigit() and int(number) < len(choices) else None
-    if task.labels:  # words that hold one another: entailment, non-entailment
-        held = [i for i, word in enumerate(spelled) if word.lower() in bare.lower()]
-        longest = max(held, key=lambda i: len(spelled[i]), default=None)
-        others = [i for i in held if longest is not None and spelled[i] not in spelled[longest]]
-        return None if others else longest
+    if task.labels:  # entailment is no word of non-entailment, no none of know
+        words = [rf"(?<![a-z-]){re.escape(word.lower())}(?![a-z-])" for word in spelled]
+        held = [i for i, word in enumerate(words) if re.search(word, bare.lower())]
+        return held[0] if len(held) == 1 else None
     options = [Option(letter.lower(), text) for letter, text in zip(LETTERS, choices, strict=False)]
     found = parse_choices(said, options, 1)
     return [option.label for option in options].index(found[0]) if found else None

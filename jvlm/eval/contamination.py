@@ -5,8 +5,8 @@ looked for, and is said to be so.
 """
 
 import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from jvlm.errors import DataError
 from jvlm.eval.items import ExamItem
+from jvlm.eval.task_items import TaskItem
 from jvlm.images.shards import ShardReader
 from jvlm.text.dedup import Shingles, Sieve, shingle_hashes
 from jvlm.text.raw import InputError, read_documents
@@ -55,8 +56,17 @@ def leaks(questions: Iterable[tuple[str, str]], documents: Iterable[tuple[str, s
     return found
 
 
-def question_text(item: ExamItem) -> str:
-    """What of an item is looked for: case, question and options, as a page would print them."""
+def told(leaked: Mapping[str, Leak], ids: Iterable[str]) -> dict[str, Any]:
+    """What results say of questions: how many, `flagged` by id, and how many are `too_short` to be looked for."""
+    found = {identity: leaked[identity] for identity in ids}
+    flagged = {identity: asdict(leak) for identity, leak in found.items() if leak.found}
+    return {"n": len(found), "flagged": flagged, "too_short": sum(leak.runs == 0 for leak in found.values())}
+
+
+def question_text(item: ExamItem | TaskItem) -> str:
+    """What of an item is looked for: case, question and options, as a page would print them; never the answer."""
+    if isinstance(item, TaskItem):
+        return "".join([*item.fields.values(), *item.choices])
     return "".join([item.shared_text, item.stem, *(option.text for option in item.options)])
 
 

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from jvlm.errors import DataError, JvlmError
 from jvlm.eval.items import ExamItem
 from jvlm.eval.metrics import folded
 from jvlm.eval.pass_rules import PassRule, field_of, in_part, needed, physicians
+
+Label = TypeVar("Label")
 
 
 @dataclass
@@ -177,7 +179,7 @@ def is_correct(item: ExamItem, answer: list[str] | None) -> bool:
     return len(set(answer)) == len(answer) and any(set(answer) == set(accepted) for accepted in item.accept)
 
 
-def choose(log_likelihoods: Sequence[float], labels: Sequence[str], n_select: int) -> tuple[list[str], bool]:
+def choose(log_likelihoods: Sequence[float], labels: Sequence[Label], n_select: int) -> tuple[list[Label], bool]:
     """The `n_select` most likely labels, in label order, and whether a tie had to be broken (earlier label wins).
 
     Raises JvlmError when a log-likelihood is not a number.

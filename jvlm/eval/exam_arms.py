@@ -27,7 +27,7 @@ ORDERS = 3
 
 @dataclass(frozen=True)
 class Asker:
-    """One model before one exam; `refused`: why an item cannot be asked, by id."""
+    """One model before one exam; `refused`: why an item cannot be asked, by id; `prompt`: how questions are put."""
 
     model: Model
     items: list[ExamItem]
@@ -35,6 +35,10 @@ class Asker:
     out: Path
     name: str
     refused: dict[str, str]
+    prompt: ExamPrompt = PLAIN
+
+    def sample(self, item: ExamItem, with_image: bool = True) -> Sample:
+        return exam_sample(item, with_image, self.prompt)
 
     def records(
         self, arm: str, items: Sequence[ExamItem], questions: Sequence[Sample], *, written: bool = False
@@ -60,13 +64,18 @@ class Asker:
 def picture_arms(asker: Asker, said: Mapping[str, Marks], seed: int, arms: Collection[str]) -> Record:
     """Each arm's score on the questions with pictures, and `audits`: the picture shown against the arm.
 
-    `drawn_options`: the removal audit of those whose options are pictures; without them nobody can answer.
+    `drawn_options`: the removal audit of those whose options are pictures; without them nobody can answer. A model that
+    was refused every picture (a language model alone) is asked without, and there is nothing to compare that with.
     """
     pictured = [item for item in asker.items if item.pictures]
     result: Record = {}
     audits: Record = {}
+    if pictured and all(item.id in asker.refused for item in pictured):
+        if "removed" in arms:
+            result["removed"] = _unseen_score(asker, pictured, seed)
+        return result | {"audits": audits}
     for arm in (arm for arm in PICTURE_ARMS if arm in arms):
-        asked, questions = _without_picture(arm, pictured, asker.refused)
+        asked, questions = _without_picture(arm, pictured, asker)
         if not asked:
             continue
         answers = asker.ask(arm, asked, questions)
@@ -78,15 +87,22 @@ def picture_arms(asker: Asker, said: Mapping[str, Marks], seed: int, arms: Colle
     return result | {"audits": audits}
 
 
-def _without_picture(arm: str, items: list[ExamItem], refused: Collection[str]) -> tuple[list[ExamItem], list[Sample]]:
+def _unseen_score(asker: Asker, items: list[ExamItem], seed: int) -> Record:
+    longer = refusals(asker.model, items, asker.prompt, with_image=False)
+    answers = replace(asker, refused=longer).ask("removed", items, [asker.sample(item, False) for item in items])
+    return score_marks(items, [answers[item.id] for item in items], seed)
+
+
+def _without_picture(arm: str, items: list[ExamItem], asker: Asker) -> tuple[list[ExamItem], list[Sample]]:
     """The items that the arm can ask, and how. What was refused with its picture is refused without."""
+    refused = asker.refused
     if arm == "removed":
-        return items, [exam_sample(item, with_image=False) for item in items]
+        return items, [asker.sample(item, False) for item in items]
     if arm == "blank":
-        return items, [exam_sample(i, False) if i.id in refused else blank(exam_sample(i)) for i in items]
+        return items, [asker.sample(i, False) if i.id in refused else blank(asker.sample(i)) for i in items]
     pictures = other_pictures([item for item in items if item.id not in refused])
     asked = [item for item in items if item.id in pictures]
-    return asked, [mismatched(item, pictures[item.id]) for item in asked]
+    return asked, [mismatched(item, pictures[item.id], asker.prompt) for item in asked]
 
 
 def _audit(items: Sequence[ExamItem], said: Mapping[str, Marks], answers: Mapping[str, Marks], seed: int) -> Record:
@@ -99,9 +115,9 @@ def _audit(items: Sequence[ExamItem], said: Mapping[str, Marks], answers: Mappin
 
 def written_score(asker: Asker, seed: int) -> Record:
     """The score of answers that the model writes, read by the parser, and `cut_off`: the share that met the cap."""
-    refused = asker.refused | refusals(asker.model, asker.items, written=True)
+    refused = asker.refused | refusals(asker.model, asker.items, asker.prompt, written=True)
     asking = replace(asker, refused=refused)
-    records = asking.records("written", asker.items, [exam_sample(item) for item in asker.items], written=True)
+    records = asking.records("written", asker.items, [asker.sample(item) for item in asker.items], written=True)
     marks = [read_marks(item, record) for item, record in zip(asker.items, records, strict=True)]
     cut_off = sum(record.get("finish_reason") == "length" for record in records) / len(records)
     return score_marks(asker.items, marks, seed) | {"cut_off": cut_off, "not_asked": len(refused)}
@@ -114,19 +130,19 @@ def order_score(asker: Asker, said: Mapping[str, Marks], seed: int) -> Record | 
     chosen, right = [_contents(items, said)], [right_answers(items, said)]
     for number in range(1, ORDERS + 1):
         moved = [shuffled(item, number) for item in items]
-        answers = asker.ask(f"order-{number}", moved, [exam_sample(item) for item in moved])
+        answers = asker.ask(f"order-{number}", moved, [asker.sample(item) for item in moved])
         chosen.append(_contents(moved, answers))
         right.append(right_answers(moved, answers))
     return order_audit(chosen, right, groups_of(items), seed)
 
 
 def prompt_scores(asker: Asker, said: Mapping[str, Marks], seed: int) -> Record:
-    """Per prompt its accuracy, and `against_plain`: the paired test of it against the plain prompt."""
+    """Per prompt its accuracy, and `against_plain`: the paired test of it against the prompt of the other arms."""
     results: Record = {}
     for name, prompt in load_exam_prompts().items():
         longer = asker.refused | refusals(asker.model, asker.items, prompt)
-        asking = replace(asker, refused=longer)
-        answers = asking.ask(f"prompt {name}", asker.items, [exam_sample(i, prompt=prompt) for i in asker.items])
+        asking = replace(asker, refused=longer, prompt=prompt)
+        answers = asking.ask(f"prompt {name}", asker.items, [asking.sample(item) for item in asker.items])
         score = score_marks(asker.items, [answers[item.id] for item in asker.items], seed)
         pair = paired_test(
             right_answers(asker.items, answers), right_answers(asker.items, said), groups_of(asker.items), seed
@@ -154,7 +170,12 @@ def _contents(items: Iterable[ExamItem], marks: Mapping[str, Marks]) -> dict[str
 
 
 def refusals(
-    model: Model, items: Sequence[ExamItem], prompt: ExamPrompt = PLAIN, written: bool = False
+    model: Model,
+    items: Sequence[ExamItem],
+    prompt: ExamPrompt = PLAIN,
+    *,
+    written: bool = False,
+    with_image: bool = True,
 ) -> dict[str, str]:
     """Why an item cannot be asked, by id: too long for the model's window, or a picture that cannot be read."""
     refused = {}
@@ -162,7 +183,7 @@ def refusals(
         answers = [option.words for option in item.options] or ["0" * MAX_NEW_TOKENS]
         answers = ["0" * WRITTEN_TOKENS] if written else answers
         try:
-            model.check(exam_sample(item, prompt=prompt), answers)
+            model.check(exam_sample(item, with_image, prompt), answers)
         except DataError as error:
             refused[item.id] = error.what
     return refused

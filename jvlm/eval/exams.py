@@ -1,22 +1,20 @@
 """Published exams, as papers: points and passing marks, with the images and without, beside chance and constants."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jvlm.errors import DataError, UsageError
-from jvlm.eval.audits import paired_test
 from jvlm.eval.calibration import calibration
-from jvlm.eval.contamination import Leak
-from jvlm.eval.exam import is_correct, picture_kind, score_exam
+from jvlm.eval.contamination import Leak, told
+from jvlm.eval.exam import picture_kind, score_exam
 from jvlm.eval.exam_arms import ARMS, Asker, order_score, picture_arms, prompt_scores, refusals, written_score
+from jvlm.eval.exam_prompts import PLAIN, load_exam_prompts
 from jvlm.eval.exam_task import Marks, read_marks, score_by, score_marks
-from jvlm.eval.items import ExamItem, exam_sample, load_items
-from jvlm.eval.ledger import FILE, Record
+from jvlm.eval.items import ExamItem, load_items
+from jvlm.eval.ledger import Record
 from jvlm.eval.parsing import VERSION as PARSER
 from jvlm.eval.pass_rules import PassRules, field_of, load_pass_rules
-from jvlm.files import read_json_lines
 from jvlm.infer.types import Model
 
 DEFAULT_ARMS = ("removed",)
@@ -32,6 +30,7 @@ def evaluate_exam_set(
     seed: int = 0,
     arms: Collection[str] = DEFAULT_ARMS,
     leaked: Mapping[str, Leak] | None = None,
+    prompt: str | None = None,
 ) -> dict[str, Record]:
     """Every exam of ``folder/items.jsonl``, by its name; records go to ``out/samples.jsonl`` under `name`.
 
@@ -43,23 +42,25 @@ def evaluate_exam_set(
             answered in words of the model's own (`written`), with the options in three other `order`s, and with the
             other `prompts` of `evals/exam_prompts.yaml`.
         leaked: what of each question stands in the training text (`contamination.leaks`), by id.
+        prompt: one of `evals/exam_prompts.yaml` in place of the plain one, for a model that was taught no turns.
 
-    Returns per exam: `all`, and of its questions `text`, `image`, `image_missing`, `fields`, `kinds`; per arm its
-    accuracy and in `audits` the comparison with the picture shown; `order`, `prompts`, `calibration`, `contamination`
-    with the scores of the `clean` questions; `not_asked`; and where a rule is published `sheet`, with `points_missing`:
-    points of published questions not in the records, and `taboo_known`: whether the records say of any choice that it
-    is taboo. Raises DataError when the records are missing, UsageError for an unknown arm.
+    Returns per exam: `model`, `prompt`, `all`, and of its questions `text`, `image`, `image_missing`, `fields`,
+    `kinds`; per arm its accuracy and in `audits` the comparison with the picture shown; `order`, `prompts`,
+    `calibration`, `contamination` with the scores of the `clean` questions; `not_asked`; and where a rule is published
+    `sheet`, with `points_missing`: points of published questions not in the records, and `taboo_known`: whether the
+    records say of any choice that it is taboo. Raises DataError when the records are missing, UsageError for an unknown
+    arm.
     """
     unknown = sorted(set(arms) - set(ARMS))
     if unknown:
         raise UsageError(f"unknown arm {unknown[0]!r}", fix=f"arms: {', '.join(ARMS)}")
     items = sorted(load_exam(folder), key=lambda item: item.id)
-    rules = load_pass_rules()
+    rules, wording = load_pass_rules(), load_exam_prompts()[prompt] if prompt else PLAIN
     results = {}
     for exam in sorted({item.exam for item in items}):
         own = [item for item in items if item.exam == exam]
-        asker = Asker(model, own, folder.name, out, name, refusals(model, own))
-        results[exam] = _evaluate(asker, rules, seed, arms, leaked)
+        asker = Asker(model, own, folder.name, out, name, refusals(model, own, wording), wording)
+        results[exam] = {"model": name, "prompt": prompt or "plain"} | _evaluate(asker, rules, seed, arms, leaked)
     return results
 
 
@@ -72,34 +73,11 @@ def load_exam(folder: Path) -> list[ExamItem]:
     return load_items(path)
 
 
-def compare_models(folder: Path, out: Path, first: str, second: str, seed: int = 0) -> dict[str, Record]:
-    """Per exam the paired test of two models whose records are in ``out/samples.jsonl``, by today's rules.
-
-    Of the questions as printed, with their images. Raises DataError when one of them was not asked what the other was.
-    """
-    items = {item.id: item for item in load_exam(folder)}
-    right: dict[str, dict[str, bool]] = {first: {}, second: {}}
-    for record in read_json_lines(out / FILE):
-        asked = record.get("model") in right and record.get("task") == folder.name and record.get("arm") == "image"
-        if asked and record["id"] in items:
-            item = items[record["id"]]
-            right[record["model"]][item.id] = is_correct(item, read_marks(item, record).answer)
-    groups = {item.id: item.group_id for item in items.values()}
-    results = {}
-    for exam in sorted({item.exam for item in items.values()}):
-        one, other = (
-            {i: flag for i, flag in right[name].items() if items[i].exam == exam and items[i].excluded != "all"}
-            for name in (first, second)
-        )
-        results[exam] = paired_test(one, other, groups, seed)
-    return results
-
-
 def _evaluate(
     asker: Asker, rules: PassRules, seed: int, arms: Collection[str], leaked: Mapping[str, Leak] | None
 ) -> Record:
     items = asker.items
-    records = asker.records("image", items, [exam_sample(item) for item in items])
+    records = asker.records("image", items, [asker.sample(item) for item in items])
     said = {item.id: read_marks(item, record) for item, record in zip(items, records, strict=True)}
     marks = [said[item.id] for item in items]
     result: Record = {"not_asked": asker.refused, "marks": rules.version, "parser": PARSER}
@@ -139,11 +117,9 @@ def _calibration(items: Sequence[ExamItem], records: Sequence[Record]) -> Record
 
 def _clean(items: Sequence[ExamItem], said: Mapping[str, Marks], leaked: Mapping[str, Leak], seed: int) -> Record:
     """What stood in training, and the accuracy without it; `all` stands beside it."""
-    flagged = {item.id: asdict(leaked[item.id]) for item in items if leaked[item.id].found}
-    clean = [item for item in items if item.id not in flagged]
-    short = sum(leaked[item.id].runs == 0 for item in items)
-    told = {"n": len(items), "flagged": flagged, "too_short": short}
-    return {"contamination": told, "clean": score_marks(clean, [said[item.id] for item in clean], seed)}
+    found = told(leaked, [item.id for item in items])
+    clean = [item for item in items if item.id not in found["flagged"]]
+    return {"contamination": found, "clean": score_marks(clean, [said[item.id] for item in clean], seed)}
 
 
 def summary(results: Mapping[str, Record]) -> list[list[str]]:

@@ -50,13 +50,16 @@ def load_jmmmu() -> Jmmmu:
 def evaluate_jmmmu(model: Model, folder: Path, out: Path, *, name: str, seed: int = 0) -> Record:
     """The figures of one model on ``folder/items.jsonl``; records go to ``out/samples.jsonl`` under `name`.
 
-    Returns `all`, `image`, `culture_specific`, `culture_agnostic`, `domains`, `fields` (subjects), `kinds`, `removed`
-    and `audits` (the pictures shown against none), `parsers` (all, as each parser reads the same answers), `cut_off`
-    and `not_asked` (wrong everywhere). Raises DataError when the records are missing.
+    Returns `model`, `all`, `image`, `culture_specific`, `culture_agnostic`, `domains`, `fields` (subjects), `kinds`,
+    `removed` and `audits` (the pictures shown against none, but for a language model alone, which takes none),
+    `parsers` (all, as each parser reads the same answers), `cut_off` and `not_asked` (wrong everywhere). Raises
+    DataError when the records are missing.
     """
     setting = load_jmmmu()
     items = sorted(load_exam(folder), key=lambda item: item.id)
-    refused = refusals(model, items, setting.prompt, written=True)
+    refused = unseeing = refusals(model, items, setting.prompt, written=True)
+    if len(refused) == len(items):  # a language model alone, which can be asked without pictures
+        unseeing = refusals(model, items, setting.prompt, written=True, with_image=False)
 
     def asked(arm: str, with_image: bool) -> list[Record]:
         questions = [requests.question(exam_sample(item, with_image, setting.prompt)) for item in items]
@@ -70,7 +73,7 @@ def evaluate_jmmmu(model: Model, folder: Path, out: Path, *, name: str, seed: in
             arm=arm,
             max_new_tokens=setting.max_new_tokens,
             written=True,
-            refused=refused,
+            refused=refused if with_image else unseeing,
         )
 
     records = asked(f"{setting.version} image", True)
@@ -81,8 +84,10 @@ def evaluate_jmmmu(model: Model, folder: Path, out: Path, *, name: str, seed: in
     domain_of = {subject: name for name, subjects in setting.domains.items() for subject in subjects}
     cultural = setting.culture_specific
     right, unseen = ({item.id: flag is True for item, flag in part} for part in (read, without))
+    audits = {"removed": image_removal_audit(right, unseen, groups_of(items), seed)}
     whole = _score(read, seed)
     return {
+        "model": name,
         "not_asked": refused,
         "prompt": setting.version,
         "parser": VERSION,
@@ -96,7 +101,7 @@ def evaluate_jmmmu(model: Model, folder: Path, out: Path, *, name: str, seed: in
         "fields": _score_by(read, lambda item: str(field_of(item)), seed),
         "kinds": _score_by(read, lambda item: item.answer_type, seed),
         "removed": _score(without, seed),
-        "audits": {"removed": image_removal_audit(right, unseen, groups_of(items), seed)},
+        "audits": audits if refused is unseeing else {},
         "parsers": {VERSION: whole, OWN_PARSER: _score(own, seed)},
         "cut_off": sum(record.get("finish_reason") == "length" for record in records) / len(records),
     }

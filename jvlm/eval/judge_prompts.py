@@ -13,6 +13,8 @@ from pydantic import Field, model_validator
 from jvlm.assets import asset
 from jvlm.config import Config, load_config
 from jvlm.errors import DataError, UsageError
+from jvlm.eval.answer_rules import without_asides
+from jvlm.eval.parsing import RULES
 from jvlm.files import sha256_bytes
 from jvlm.sample import Message, Sample
 
@@ -22,7 +24,6 @@ _RATING = re.compile(r"\[\[(\d+(?:\.\d+)?)\]\]")
 _BARE_RATING = re.compile(r"\[(\d+(?:\.\d+)?)\]")  # FastChat, too, takes single brackets where there are no double ones
 _VERDICT = re.compile(r"\[\[([ABC])\]\]")
 _OBJECT = re.compile(r"\{[^{}]*\}")
-_THOUGHT = re.compile(r"<think>.*?(</think>|$)", re.S)
 
 
 class JudgePrompt(Config):
@@ -87,7 +88,7 @@ def load_protocol(name: str) -> Protocol:
 
 def read_rating(said: str) -> float | None:
     """A rating of 1 to 10, written [[5]]; the first one, as FastChat reads it."""
-    said = _THOUGHT.sub("", said)
+    said = without_asides(RULES, said)
     found = _RATING.search(said) or _BARE_RATING.search(said)
     rating = float(found.group(1)) if found else 0.0
     return rating if LOWEST <= rating <= HIGHEST else None
@@ -95,13 +96,13 @@ def read_rating(said: str) -> float | None:
 
 def read_verdict(said: str) -> str | None:
     """A, B or C, written [[A]]; several different ones say nothing."""
-    found = set(_VERDICT.findall(_THOUGHT.sub("", said)))
+    found = set(_VERDICT.findall(without_asides(RULES, said)))
     return found.pop() if len(found) == 1 else None
 
 
 def read_scores(said: str) -> tuple[float, float] | None:
     """(rating of the answer, rating of the reference), written as JSON with score and score_gpt."""
-    for found in _OBJECT.findall(_THOUGHT.sub("", said)):
+    for found in _OBJECT.findall(without_asides(RULES, said)):
         try:
             scores = json.loads(found)
             pair = float(scores["score"]), float(scores["score_gpt"])

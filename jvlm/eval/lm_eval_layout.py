@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jvlm.eval.ledger import FILE, Record
+from jvlm.eval.text_tasks import DRAFT, REMOVED
 from jvlm.files import read_json_lines, sha256_bytes, write_json, write_text
 
 NAMES = {
@@ -40,7 +41,8 @@ def write_layout(results: Mapping[str, Record], records: Path, out: Path, model:
         },
     )
     for name, result in tasks.items():
-        rows = read_json_lines(records / result["records"] / FILE)
+        kept = read_json_lines(records / result["records"] / FILE)
+        rows = [row for row in kept if row["arm"] not in (DRAFT, REMOVED)]
         lines = [_sample(number, row) for number, row in enumerate(rows)]
         write_text(out / f"samples_{name}.jsonl", "".join(json.dumps(li, ensure_ascii=False) + "\n" for li in lines))
 

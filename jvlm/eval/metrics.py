@@ -15,6 +15,8 @@ from jvlm.eval.statistics import DRAWS, accuracy
 from jvlm.eval.task import Task
 from jvlm.eval.task_items import TaskItem
 
+RIGHT_OR_WRONG = ("accuracy", "exact_match")
+"""Metrics that are a share of the questions: their interval is that of an accuracy."""
 CANDIDATES = 50
 """Different right answers, the commonest first, that blind play draws from where the answer is open."""
 
@@ -38,7 +40,7 @@ def measure(
     if np.isnan(value):
         return {"value": None, "n": len(items), "interval": None, "chance": None, "best_constant": None}
     constant, best, chance = blind(name, task, items)
-    if name == "accuracy":
+    if name in RIGHT_OR_WRONG:
         right = [bool(row[0]) for row in rows]
         figure = accuracy(right, chance=chance, best_constant=best, groups=groups, seed=seed)
     else:
@@ -50,6 +52,11 @@ def measure(
 def figure(name: str, task: Task, items: Sequence[TaskItem], answers: Sequence[Read | None]) -> float:
     """The value alone; not a number where it is not defined."""
     return float(METRICS[name].value(_rows(name, task, items, answers).sum(0)))
+
+
+def is_right(name: str, task: Task, item: TaskItem, answer: Read | None) -> bool:
+    """Whether an answer is right, by one of `RIGHT_OR_WRONG`."""
+    return bool(METRICS[name].of(task, item, answer)[0])
 
 
 def blind(name: str, task: Task, items: Sequence[TaskItem]) -> tuple[str, float, float]:
@@ -108,6 +115,22 @@ def char_f1(answer: str, accepted: Sequence[str]) -> float:
     return max(scores)
 
 
+def word_recall(answer: str, accepted: Sequence[str]) -> float:
+    """The share of the words of a right answer that are said, as LLaVA-Med scores open questions of VQA-RAD.
+
+    Of languages that put spaces between words; of several right answers that with the largest share counts.
+    """
+    said, shares = _bag(answer), [0.0]
+    for text in accepted:
+        wanted = _bag(text)
+        shares.append((said & wanted).total() / wanted.total() if wanted else float(folded(answer) == folded(text)))
+    return max(shares)
+
+
+def _bag(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower()))
+
+
 def similarity(answer: str, accepted: str) -> float:
     """The ratio that llm-jp-eval calls char_f1 (fuzzywuzzy's token_sort_ratio): words sorted, twice the longest common
     subsequence over both lengths, rounded to hundredths. No F1, and seldom 0."""
@@ -146,6 +169,10 @@ def _exact(task: Task, item: TaskItem, answer: Read | None) -> Summands:
 
 def _char_f1(task: Task, item: TaskItem, answer: Read | None) -> Summands:
     return char_f1(str(answer or ""), item.answers), 1.0
+
+
+def _word_recall(task: Task, item: TaskItem, answer: Read | None) -> Summands:
+    return word_recall(str(answer or ""), item.answers), 1.0
 
 
 def _similarity(task: Task, item: TaskItem, answer: Read | None) -> Summands:
@@ -197,6 +224,7 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric(_accuracy, _ratio),
     "exact_match": Metric(_exact, _ratio),
     "char_f1": Metric(_char_f1, _ratio),
+    "word_recall": Metric(_word_recall, _ratio),
     "similarity": Metric(_similarity, _ratio),
     "f1": Metric(_members_f1, _ratio),
     "ign_f1": Metric(_ign_f1, _ign_f1_value),

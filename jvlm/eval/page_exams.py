@@ -103,9 +103,10 @@ def exam_audits_section(exams: Any) -> str:
 
 
 def _results(exams: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(exam, model, result) by exam, the models in the order in which a recipe makes them."""
+    """(exam, model, result) by exam, the models in the order in which a recipe makes them, then others."""
+    models = [*MODELS, *(model for model in exams or {} if model not in MODELS)]
     for name in sorted({name for results in (exams or {}).values() for name in results}):
-        yield from ((name, model, exams[model][name]) for model in MODELS if at(exams, model, name))
+        yield from ((name, model, exams[model][name]) for model in models if at(exams, model, name))
 
 
 def _titled(japanese: str, english: str, rows: list[list[str]], head: list[str]) -> str:

@@ -13,7 +13,7 @@ from jvlm.eval.answer_rules import Alphabet, Rules, announced, any_of, fold, wit
 from jvlm.eval.items import ExamItem, Option
 from jvlm.eval.numerals import read_number
 
-VERSION = "ja-answers-v2"
+VERSION = "ja-answers-v3"
 RULES = Rules()
 
 

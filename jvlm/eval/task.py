@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from jvlm.assets import asset
 from jvlm.config import Config, load_config
 from jvlm.errors import DataError, UsageError
-from jvlm.eval.task_items import TaskItem, load_task_items
+from jvlm.eval.task_items import TaskItem, load_picture_questions, load_task_items
 from jvlm.sample import Message, Sample
 
 LETTERS = "ABCDEFGH"
@@ -49,7 +49,7 @@ class Task(Config):
     name: str = Field(description="Key of the task; the file's name")
     title: str = Field(description="What it is called in tables")
     set: str = Field(description="The data set that holds it: `jvlm data build SET --source FOLDER --out DATA/SET`")
-    file: str = Field("{split}.jsonl", description="Its file of questions, of which there is one per split")
+    file: str = Field("{split}.jsonl", description="Its file of questions, or folder of shards, one per split")
     split: str = Field("test", description="What is asked")
     licence: str = Field(description="Of the data")
     request: Request = Field(description="Log-likelihood of the choices, or greedy generation")
@@ -65,9 +65,9 @@ class Task(Config):
     )
     metrics: tuple[str, ...] = Field(("accuracy",), description="What is computed; the first is the task's figure")
     stop: tuple[str, ...] = Field((), description="A generated answer ends before the first of these")
+    draft_stop: tuple[str, ...] = Field((), description="A draft ends before the first of these")
     max_new_tokens: int = Field(64, ge=1, description="Cap of a generation, the same for every question")
     group: Literal["group_id", "id"] = Field("group_id", description="Items that are redrawn together for intervals")
-    chance: float | None = Field(None, description="Accuracy of choosing blindly as published; None: as computed")
     turns: tuple[str, ...] = Field((), description="Fields asked one after the other in a conversation, if not one")
     judge: str | None = Field(None, description="How a judge rates the answers, as `judge_prompts.yaml` names it")
     sources: tuple[str, ...] = Field((), description="Where the wordings come from")
@@ -151,6 +151,8 @@ def load_suite(name: str) -> list[str]:
 def load_questions(task: Task, data: Path, split: str) -> list[TaskItem]:
     """The items of one split below the folder `data`. Raises DataError when they are not there."""
     path = data / task.set / task.file.format(split=split)
+    if path.is_dir():
+        return load_picture_questions(path)
     if not path.is_file():
         build = f"jvlm data build {task.set} --source FOLDER --out {data / task.set}"
         raise DataError(
@@ -196,9 +198,9 @@ def render(task: Task, item: TaskItem, shots: Sequence[TaskItem], extra: Mapping
 
 
 def question(task: Task, item: TaskItem, shots: Sequence[TaskItem], extra: Mapping[str, str] | None = None) -> Sample:
-    """What is sent: one user turn, without the delimiter, which belongs to the answer."""
+    """What is sent: one user turn, the item's pictures first, without the delimiter, which belongs to the answer."""
     text = render(task, item, shots, extra)
-    return Sample(item.id, [Message("user", [text])], [], None, {})
+    return Sample(item.id, [Message("user", [*range(len(item.images)), text])], item.images, None, {})
 
 
 def draft_question(task: Task, item: TaskItem, shots: Sequence[TaskItem]) -> Sample:

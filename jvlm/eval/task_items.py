@@ -1,4 +1,4 @@
-"""`TaskItem`: one question of a text benchmark, whatever it asks for, and the files of them that converters write."""
+"""`TaskItem`: one question of a benchmark, whatever it asks for, and the files and shards that hold them."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from jvlm.errors import DataError
+from jvlm.files import sha256_bytes
+from jvlm.images.shards import ShardReader
+from jvlm.sample import ImageRef
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class TaskItem:
         right: place of the right choice among `choices`, from 0; None without choices of its own.
         answers: accepted answers of an open question, all members where the answer is a set, or one label; of a
             conversation that is judged, the reference answers of its turns.
-        images: pictures shown before the question; paths, relative to the file's folder until they are loaded.
+        images: pictures shown before the question; of a file that is written, paths relative to its folder.
     """
 
     id: str
@@ -30,13 +33,13 @@ class TaskItem:
     choices: list[str]
     right: int | None
     answers: list[str]
-    images: list[str] = field(default_factory=list)
+    images: list[ImageRef] = field(default_factory=list)
 
 
 def write_task_items(path: Path, items: list[TaskItem]) -> None:
     """One JSON line per item."""
-    rows = (json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items)
-    path.write_text("".join(rows), encoding="utf-8")
+    rows = (asdict(item) | {"images": [image.path for image in item.images]} for item in items)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def load_task_items(path: Path) -> list[TaskItem]:
@@ -70,4 +73,21 @@ def _item(record: Any, folder: Path) -> TaskItem:
         raise TypeError("something is no text")
     if item.choices and (type(item.right) is not int or not 0 <= item.right < len(item.choices)):
         raise TypeError(f"right is {item.right!r}, which is no choice")
-    return replace(item, images=[str(folder / name) for name in images])
+    return replace(item, images=[ImageRef(path=str(folder / name)) for name in images])
+
+
+def load_picture_questions(folder: Path) -> list[TaskItem]:
+    """Questions about one picture each out of shards: a user turn and its answer; `kind` is the meta's answer_type.
+
+    Questions about the same picture are a group. Raises DataError for a sample of another form.
+    """
+    reader = ShardReader(folder)
+    items = []
+    for sample in map(reader.read, range(len(reader))):
+        if [message.role for message in sample.messages] != ["user", "assistant"] or len(sample.images) != 1:
+            raise DataError("not a question about one picture with its answer", where=f"{folder}: {sample.id}")
+        question, answer = (message.text for message in sample.messages)
+        group = sha256_bytes(sample.images[0].read())[:16]
+        kind = str(sample.meta.get("answer_type") or "").strip().upper()
+        items.append(TaskItem(sample.id, group, kind, {"question": question}, [], None, [answer], sample.images))
+    return items

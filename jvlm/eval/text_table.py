@@ -11,14 +11,18 @@ def text_table(results: Mapping[str, Mapping[str, Record]]) -> list[list[str]]:
     """A table, its head first, of {MODEL: {TASK: result}}; a task without a metric has no row.
 
     A model's cell holds the figure, its 95 % interval, and the share of answers that could not be read or asked for.
+    A task with pictures has a second row: the same without them.
     """
     tasks = {task: result for model in results.values() for task, result in model.items() if result.get("metrics")}
     rows = [["task", "figure", "n", "chance", "constant", *results]]
     for task, result in tasks.items():
         metric, figure = next(iter(result["metrics"].items()))
-        blind = [_share(figure["chance"]), _share(figure["best_constant"])]
-        cells = [_cell(found.get(task)) for found in results.values()]
-        rows.append([task, f"{metric}, {result['request']}", str(result["n"]), *blind, *cells])
+        about = [f"{metric}, {result['request']}", str(result["n"])]
+        about += [_share(figure["chance"]), _share(figure["best_constant"])]
+        own = [found.get(task) for found in results.values()]
+        rows.append([task, *about, *map(_cell, own)])
+        if "removed" in result:
+            rows.append([f"{task}, no picture", *about, *(_cell(found and found["removed"]) for found in own)])
     return rows
 
 
@@ -53,7 +57,7 @@ def _cell(result: Record | None) -> str:
         return NONE
     figure = next(iter(result["metrics"].values()))
     interval = "" if figure["interval"] is None else " ({:.1%} – {:.1%})".format(*figure["interval"])
-    unread = result["parse_failures"] + len(result["not_asked"]) / max(1, result["n"])
+    unread = result["parse_failures"] + len(result["not_asked"]) / max(1, figure["n"])
     return _share(figure["value"]) + interval + (f", {unread:.1%} unread" if unread else "")
 
 

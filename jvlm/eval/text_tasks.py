@@ -4,27 +4,29 @@ Nothing of a figure is kept: it is computed from the records each time, so a cha
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from jvlm.eval.answers import VERSION as PARSER
 from jvlm.eval.answers import Read, read_answer, right_answer, words
+from jvlm.eval.contamination import Leak, told
 from jvlm.eval.judge_prompts import load_protocol
 from jvlm.eval.judges import Judge
 from jvlm.eval.judging import Case, judge_cases, not_judged, score_verdicts
 from jvlm.eval.ledger import Ledger, Record
-from jvlm.eval.metrics import label_figures, measure
 from jvlm.eval.task import Task, draft_question, prepare, question
 from jvlm.eval.task_items import TaskItem
+from jvlm.eval.text_scores import figures_of, most_likely, removal_audit, score
 from jvlm.files import sha256_bytes
 from jvlm.infer.types import TextModel
-from jvlm.sample import ImageRef, Message, Sample
+from jvlm.sample import Message, Sample
 
 CHUNK = 256
 """Questions between two writes to the ledger: enough for questions of like length to be read together."""
 
 REQUESTS = {"choices": "log-likelihood", "generate": "greedy generation"}
-NORMS = {"sum": "accuracy", "character": "accuracy_per_character", "token": "accuracy_per_token"}
+ANSWER, REMOVED, DRAFT = "answer", "removed", "draft"
+"""Arms: the question as it is, the same without its pictures, and what is asked first."""
 
 
 def evaluate_task(
@@ -36,16 +38,21 @@ def evaluate_task(
     name: str,
     limit: int | None = None,
     judge: Judge | None = None,
+    leaked: Mapping[str, Leak] | None = None,
 ) -> Record:
     """The figures of one model on one task; records go to ``out/TASK/MODEL-SETTINGS/samples.jsonl``.
 
     Args:
         data: folder of the built data sets. name: which model this is; records of two models never mix.
         limit: only the first questions. judge: who rates the answers of a task that has no right ones.
+        leaked: what of each question stands in the training text (`contamination.leaks`), by id.
 
     Returns what was asked and how (`version`, `request`, `settings`, `shots`), `metrics` (the first is the task's),
-    their `parse_failures`, `cut_off` and `ties`, `judged`, and `not_asked`: questions too long for the model, which
-    are wrong. Raises DataError when the questions are not there, JvlmError when the judge cannot be reached.
+    those of each of the `kinds` of questions, the `calibration` of choices, `parse_failures`, `cut_off` and `ties`,
+    `judged`, and `not_asked`: questions too long for the model, which are wrong. Questions with pictures are asked
+    without them too: `removed` holds those figures, and in `audit` what the pictures changed. With `leaked`,
+    `contamination` and the figures of the `clean` questions. Raises DataError when the questions are not there,
+    JvlmError when the judge cannot be reached.
     """
     items, shots = prepare(task, data, limit)
     settings = _settings(model, task, shots)
@@ -65,6 +72,15 @@ def evaluate_task(
         "n": len(items),
     }
     result |= score(task, items, records)
+    if not task.turns and any(item.images for item in items):
+        unseen = [replace(item, images=[]) for item in items]
+        blind = _Asked(model, task, unseen, shots, folder, name, settings).answers(REMOVED)
+        result[REMOVED] = score(task, unseen, blind) | {"audit": removal_audit(task, items, records, blind)}
+    if leaked is not None and task.metrics:
+        result["contamination"] = told(leaked, [item.id for item in items])
+        flagged = result["contamination"]["flagged"]
+        clean = [row for row in zip(items, records, strict=True) if row[0].id not in flagged]
+        result["clean"] = figures_of(task, *zip(*clean, strict=True)) if clean else None
     if task.judge is not None:
         cases = _cases(items, talks)
         result["judged"] = _judged(task.judge, judge, cases, folder / "judged", task.name)
@@ -87,29 +103,6 @@ def _cases(items: Sequence[TaskItem], talks: Sequence[Sample]) -> list[Case]:
         if answers:
             cases.append(Case(item.id, item.group_id, item.kind, questions, answers, item.answers, opponent, context))
     return cases
-
-
-def score(task: Task, items: Sequence[TaskItem], records: Sequence[Record]) -> Record:
-    """The figures of records, one per item, by today's rules."""
-    not_asked = {item.id: r["error"] for item, r in zip(items, records, strict=True) if "error" in r}
-    result: Record = {"parser": PARSER, "not_asked": not_asked}
-    put = [record for record in records if "error" not in record]
-    if task.request == "choices":
-        for norm in dict.fromkeys((task.norm, *NORMS)):
-            answers = [_chosen(task, item, r, norm) for item, r in zip(items, records, strict=True)]
-            result.setdefault("metrics", {})[NORMS[norm]] = measure("accuracy", task, items, answers)
-            if norm == task.norm and task.labels:
-                result["labels"] = label_figures(task, items, answers)
-        tied = sum(len(s := r["scores"]) > 1 and sorted(s)[-1] == sorted(s)[-2] for r in put)
-        return result | {"parse_failures": 0.0, "cut_off": 0.0, "ties": tied}
-    said = [None if "error" in r else read_answer(task, i, r["output"]) for i, r in zip(items, records, strict=True)]
-    if task.metrics:
-        result["metrics"] = {name: measure(name, task, items, said) for name in task.metrics}
-    if task.labels:
-        result["labels"] = label_figures(task, items, said)
-    unread = sum(a is None for a, r in zip(said, records, strict=True) if "error" not in r)
-    cut = sum(record.get("finish_reason") == "length" for record in put)
-    return result | {"parse_failures": unread / max(1, len(put)), "cut_off": cut / max(1, len(put)), "ties": 0}
 
 
 def fingerprint(settings: Record) -> str:
@@ -151,15 +144,15 @@ class _Asked:
         # in a conversation the answer is a turn of its own: nothing stands before it
         self.delimiter = "" if model.settings["template"] == "chat" else task.wording.delimiter
 
-    def answers(self) -> list[Record]:
+    def answers(self, arm: str = ANSWER) -> list[Record]:
         """One record per item; a task with drafts asks for them first."""
         extra: list[dict[str, str]] = [{} for _ in self.items]
         if self.task.wording.draft is not None:
             questions = [draft_question(self.task, item, self.shots) for item in self.items]
-            drafts = self._generated(questions, "draft")
+            drafts = self._generated(questions, DRAFT)
             extra = [{"draft": record.get("output", "").strip()} for record in drafts]
         questions = [question(self.task, item, self.shots, more) for item, more in zip(self.items, extra, strict=True)]
-        return self._chosen(questions) if self.task.request == "choices" else self._generated(questions, "answer")
+        return self._chosen(questions, arm) if self.task.request == "choices" else self._generated(questions, arm)
 
     def conversations(self) -> tuple[list[Record], list[Sample]]:
         """One record per item, and the conversations: a turn is asked after the answers before it.
@@ -167,7 +160,7 @@ class _Asked:
         The record is that of the last turn, or of one that could not be asked, which ends the conversation before it.
         Pictures stand in the first turn.
         """
-        talks = [Sample(i.id, [], [ImageRef(path=path) for path in i.images], None, {}) for i in self.items]
+        talks = [Sample(i.id, [], i.images, None, {}) for i in self.items]
         records: dict[int, Record] = {}
         for turn, field in enumerate(self.task.turns, 1):
             goes_on = [
@@ -185,9 +178,9 @@ class _Asked:
                     talks[i].messages.append(Message("assistant", [record["output"]]))
         return [records[i] for i in range(len(self.items))], talks
 
-    def _chosen(self, questions: list[Sample]) -> list[Record]:
+    def _chosen(self, questions: list[Sample], arm: str) -> list[Record]:
         choices = [[self.delimiter + said for said in self.task.said(item)] for item in self.items]
-        ledger = self._ledger(questions, [f"choices {texts!r}" for texts in choices], "answer")
+        ledger = self._ledger(questions, [f"choices {texts!r}" for texts in choices], arm)
         for chunk in self._possible(ledger, choices):
             found = self.model.choice_likelihoods([questions[i] for i in chunk], [choices[i] for i in chunk])
             for i, row in zip(chunk, found, strict=True):
@@ -196,20 +189,22 @@ class _Asked:
                     "tokens": [one.num_tokens for one in row],
                     "choices": self.task.said(self.items[i]),
                 }
-                answer = _chosen(self.task, self.items[i], said, self.task.norm)
-                ledger.add(i, said | self._verdict(i, answer))
+                place, _ = most_likely(self.task, self.items[i], said, self.task.norm)
+                ledger.add(i, said | self._verdict(i, place))
         return ledger.records
 
     def _generated(self, questions: list[Sample], arm: str) -> list[Record]:
         task = self.task
-        ledger = self._ledger(questions, [f"generate {task.max_new_tokens} {task.stop!r}"] * len(questions), arm)
+        stop = task.draft_stop if arm == DRAFT else task.stop
+        ledger = self._ledger(questions, [f"generate {task.max_new_tokens} {stop!r}"] * len(questions), arm)
         for chunk in self._possible(ledger, [[]] * len(questions)):
             asked = [questions[i] for i in chunk]
-            found = self.model.generate(asked, max_new_tokens=task.max_new_tokens, stop=task.stop)
+            found = self.model.generate(asked, max_new_tokens=task.max_new_tokens, stop=stop)
             for i, one in zip(chunk, found, strict=True):
                 said: Record = {"output": one.text, "finish_reason": one.finish_reason, "num_tokens": one.num_tokens}
-                answer = read_answer(task, self.items[i], one.text) if arm == "answer" else None
-                ledger.add(i, said | (self._verdict(i, answer) if arm == "answer" else {}))
+                if arm in (ANSWER, REMOVED):
+                    said |= self._verdict(i, read_answer(task, self.items[i], one.text))
+                ledger.add(i, said)
         return ledger.records
 
     def _ledger(self, questions: list[Sample], settings: list[str], arm: str) -> Ledger:
@@ -232,16 +227,3 @@ class _Asked:
         gold = words(task, item, right_answer(task, item)) if item.answers or item.choices else None
         said = None if answer is None else words(task, item, answer)
         return {"kind": item.kind, "group": item.group_id, "gold": gold, "answer": said}
-
-
-def _chosen(task: Task, item: TaskItem, record: Record, norm: str) -> int | None:
-    """The first of the most likely choices; None where the question was not put."""
-    if "error" in record:
-        return None
-    lengths = {
-        "sum": [1] * len(record["scores"]),
-        "character": [max(1, len(said)) for said in task.said(item)],
-        "token": record["tokens"],
-    }
-    scores = [total / length for total, length in zip(record["scores"], lengths[norm], strict=True)]
-    return scores.index(max(scores))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jvlm import files
 from jvlm.images.load import load_image
-from jvlm.sample import Sample
+from jvlm.sample import ImageRef, Sample
 
 SIDE = 192
 """Longest side of a picture in the report, in pixels."""
@@ -18,7 +18,12 @@ def thumbnail_name(sample_id: str) -> str:
 
 def write_thumbnail(sample: Sample, folder: Path) -> None:
     """The sample's first image as PNG in `folder`."""
-    image, buffer = load_image(sample.images[0]), BytesIO()
+    files.write_bytes(folder / thumbnail_name(sample.id), thumbnail(sample.images[0]))
+
+
+def thumbnail(picture: ImageRef) -> bytes:
+    """A small copy as PNG."""
+    image, buffer = load_image(picture), BytesIO()
     image.thumbnail((SIDE, SIDE))
     image.save(buffer, "PNG")
-    files.write_bytes(folder / thumbnail_name(sample.id), buffer.getvalue())
+    return buffer.getvalue()

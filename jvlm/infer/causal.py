@@ -78,6 +78,11 @@ class CausalModel:
             "precision": str(self.model.dtype).removeprefix("torch."),
         }
 
+    def check(self, sample: Sample, answers: Sequence[str]) -> None:
+        """Raises DataError when it has pictures, or prompt and longest answer do not fit the window."""
+        if (why := self.refusals([sample], [answers])[0]) is not None:
+            raise DataError(why, where=sample.id)
+
     def refusals(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[str | None]:
         """Why a sample cannot be put to the model: it has pictures, or prompt and choice do not fit the window."""
         return [found if isinstance(found, str) else None for found in self._trees(samples, choices)]

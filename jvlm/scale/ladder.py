@@ -5,6 +5,7 @@ other settings in the same folder are refused. What is compared is the loss on t
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import log10
 from pathlib import Path
@@ -44,7 +45,8 @@ def run_ladder(
     """Train `sizes`, fit the law and forecast `ahead`; with `check` train those too, and say how far off it was.
 
     `budget` is the number of tokens for each parameter. Writes ``ladder.json`` and ``ladder.svg`` in `out`, the former
-    with what is there as soon as three sizes are. Raises UsageError for fewer than three sizes.
+    with what is there as soon as three sizes are. Raises UsageError for fewer than three sizes, and where all together
+    have no law.
     """
     if len(sizes) < 3:
         raise UsageError(f"{len(sizes)} sizes", fix="a law of three numbers takes three at least: --sizes 1m,2m,4m")
@@ -54,16 +56,14 @@ def run_ladder(
     with lock(out):
         shared = _shared(next(iter(plans.values())), out, say)
         rungs: list[Rung] = []
-        record: dict[str, Any] = {}
         for name in sizes:
             rungs.append(_rung(name, plans[name], shared, out, say))
-            if len(rungs) >= 3:
-                record = _record(rungs, ahead, plans, budget, [])
-                write_json(out / "ladder.json", record)
-        if check:
-            trained = [_rung(name, plans[name], shared, out, say) for name in ahead]
-            record = _record(rungs, ahead, plans, budget, trained)
-            write_json(out / "ladder.json", record)
+            if 3 <= len(rungs) < len(sizes):
+                with suppress(UsageError):  # the sizes to come may show a law where the first do not
+                    write_json(out / "ladder.json", _record(rungs, ahead, plans, budget, []))
+        trained = [_rung(name, plans[name], shared, out, say) for name in ahead] if check else []
+        record = _record(rungs, ahead, plans, budget, trained)
+        write_json(out / "ladder.json", record)
         if drawn := _drawn(record):
             write_text(out / "ladder.svg", as_file(drawn))
     return record

@@ -36,7 +36,8 @@ def evaluate(context: StageContext) -> dict[str, Any]:
 def _evaluate_real(context: StageContext) -> dict[str, Any]:
     """Pictures, text and exams, before and after medicine."""
     from jvlm.eval.contamination import leaks, question_text, training_documents
-    from jvlm.eval.exams import compare_models, evaluate_exam_set, load_exam
+    from jvlm.eval.exams import evaluate_exam_set, load_exam
+    from jvlm.eval.paired import Said, compare_exams
     from jvlm.eval.real import evaluate_picture_sets, texts_never_seen
     from jvlm.eval.statistics import ratio_bootstrap
     from jvlm.infer.generate import load_model
@@ -73,8 +74,9 @@ def _evaluate_real(context: StageContext) -> dict[str, Any]:
         for kind in texts
     }
     exam_change: dict[str, Any] = {}
+    medical, instruct = Said(context.folder, "medical"), Said(context.folder, "instruct")
     for paper in papers:
-        exam_change |= compare_models(paper, context.folder, "medical", "instruct", context.recipe.seed)
+        exam_change |= compare_exams(paper, medical, instruct, context.recipe.seed)
     return {"models": models, "exams": exams, "bpc_change": change, "exam_change": exam_change}
 
 

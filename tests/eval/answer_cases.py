@@ -62,6 +62,7 @@ _SINGLE = [
     ("aは否定的でb", "b"), ("aではない。b", "b"), ("aではありません、bです", "b"), ("aじゃないよ、b", "b"),
     ("aは違う、bも違う、c", "c"), ("a:誤り、b", "b"), ("a×、b", "b"), ("「a」は誤りで「b」", "b"),
     ("①は誤り、②", "b"),
+    ("bは間違いない", "b"), ("bは間違いありません", "b"), ("aは間違いなので、b", "b"),
     ("アではなくイ", "b"), ("赤斑病は否定され、星核症", "d"),
     # thoughts
     ("<think>aかbか迷う</think>c", "c"), ("<think>答えはa</think>\n答えはb", "b"), ("aだろうか</think>c", "c"),
@@ -71,7 +72,8 @@ _SINGLE = [
     ("ビタミンCが足りない", None), ("アレルギーです", None), ("ラジオを聴く", None), ("DNAを調べる", None),
     ("CTを撮る", None),
     ("体温は38℃です", None), ("pT2bと診断", None), ("B12欠乏", None), ("e.g. 鉄", None), ("D-dimerが高い", None),
-    ("B型肝炎が疑われる", None), ("A群β溶連菌", None), ("a red circle", None), ("T4が高い", None), ("第3脳室", None),
+    ("B型肝炎が疑われる", None), ("A群β溶連菌", None), ("B細胞が増える", None), ("C反応性蛋白の上昇", None),
+    ("D抗原が陰性", None), ("C線維の障害", None), ("a red circle", None), ("T4が高い", None), ("第3脳室", None),
     ("13", None), ("3.5", None), ("0.5", None), ("25です", None), ("f", None), ("6", None), ("カ", None),
     ("3つあります", None), ("3個です", None), ("3本ある", None), ("3枚の写真", None), ("3人", None), ("3回", None),
     ("3度", None), ("3日後", None), ("3年前", None), ("3か月", None), ("3ヶ月", None), ("3月", None), ("3週", None),

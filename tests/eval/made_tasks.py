@@ -25,7 +25,7 @@ THINGS = [
 ]
 THREE, TWO = ("entailment", "contradiction", "neutral"), ("entailment", "non-entailment")
 SETS = ("jglue", "jemhopqa", "niilc", "janli", "jamp", "jsick", "jmmlu", "jmed_llm", "pubmedqa", "jacred")
-SETS += ("ja_mt_bench", "ja_vicuna_qa", "heron_bench", "yakugakuqa")
+SETS += ("ja_mt_bench", "ja_vicuna_qa", "heron_bench", "vqa_rad", "yakugakuqa")
 EXAMS = ("yakugakuqa", "kokushimd10", "jmed48k", "jmmmu")
 
 
@@ -274,6 +274,23 @@ def _heron_bench(source: Path) -> None:
     write_lines(source / "context_ja.jsonl", [{"image": name, "caption": f"{name}の説明"} for name in images])
     write_lines(source / "answers_gpt4.jsonl", [{"question_id": i, "text": f"模範{i}"} for i in range(len(rows))])
     _pictures(source / "images", images)
+
+
+def _vqa_rad(source: Path) -> None:
+    rows = [
+        {"qid": 20 * i + n, "image_name": f"{i}.png", "question": f"{n}: {question}", "answer": answer}
+        | {"answer_type": kind, "question_type": "PRES", "phrase_type": phrase if n < 2 else "freeform"}
+        for i, phrase in enumerate(["test_freeform", "freeform"] * 12)
+        for n, (question, answer, kind) in enumerate(
+            [
+                ("Is it large?", ("Yes", "no")[i % 3 > 1], "CLOSED "),
+                ("Where is it?", f"upper {('left', 'right')[i % 2]} lobe", "OPEN"),
+                ("What is it?", ("mass", "nodule")[i % 5 > 2], "OPEN"),
+            ]
+        )
+    ]
+    write(source / "VQA_RAD Dataset Public.json", json.dumps(rows))
+    _pictures(source / "VQA_RAD Image Folder", [f"{i}.png" for i in range(24)])
 
 
 def _pictures(folder: Path, names: list[str]) -> None:

@@ -21,12 +21,14 @@ class Player:
         self.task, self.items, self.choose = task, {item.id: item for item in items}, choose
         self.settings = {"template": "plain", "begin": False, "precision": "float32"}
         self.prompts: list[str] = []
+        self.stops: list[tuple[str, ...]] = []
 
     def refusals(self, samples, choices):
         return [None] * len(samples)
 
     def generate(self, samples: Sequence[Sample], *, max_new_tokens=64, stop=()):
         self.prompts += [sample.messages[-1].text for sample in samples]
+        self.stops.append(tuple(stop))
         return [Generation(self._say(sample), "stop", 1) for sample in samples]
 
     def choice_likelihoods(self, samples, choices):

@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 from exam_folder import exam_items, write_exam
 from examinees import Oracle
+from made_tasks import build_all
+from players import Player
 
 from jvlm.errors import DataError
 from jvlm.eval.contamination import RUN, leaks, question_text, training_documents
 from jvlm.eval.exams import evaluate_exam_set
 from jvlm.eval.items import ExamItem, load_items
+from jvlm.eval.task import load_task, prepare
+from jvlm.eval.task_items import write_task_items
+from jvlm.eval.text_tasks import evaluate_task
 from jvlm.images.shards import write_shards
 from jvlm.sample import Message, Sample
 from jvlm.text.raw import Document
@@ -87,6 +92,22 @@ def test_clean_scores_stand_beside_all(tmp_path: Path) -> None:
     assert told["too_short"] == sum(len(question_text(item)) < RUN for item in long) > 0
     assert (result["clean"]["value"], result["clean"]["n"]) == (1.0, result["all"]["n"] - 5)
     assert result["all"]["value"] < 1.0
+
+
+def test_clean_figures_of_a_text_benchmark(tmp_path: Path) -> None:
+    data = build_all(tmp_path)
+    task = load_task("jnli")
+    items, _ = prepare(task, data)
+    items = [replace(item, fields={k: v * 4 for k, v in item.fields.items()}) for item in items]  # long enough
+    write_task_items(data / "jglue" / "jnli-test.jsonl", items)
+    found = leaks([(i.id, question_text(i)) for i in items], [("d", f"前{question_text(i)}後") for i in items[:3]])
+    leaked = {item.id for item in items[:3]}
+    player = Player(task, items, lambda item: (task.right(item) + (item.id in leaked)) % 3)  # type: ignore[operator]
+    result = evaluate_task(player, task, data, tmp_path / "out", name="m", leaked=found)
+    assert set(result["contamination"]["flagged"]) == leaked
+    assert (result["contamination"]["n"], result["contamination"]["too_short"]) == (len(items), 0)
+    assert (result["clean"]["accuracy"]["value"], result["clean"]["accuracy"]["n"]) == (1.0, len(items) - 3)
+    assert result["metrics"]["accuracy"]["value"] < 1.0
 
 
 def _longer(item: ExamItem, n: int) -> ExamItem:

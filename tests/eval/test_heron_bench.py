@@ -21,7 +21,7 @@ def test_a_question_has_its_picture_its_description_and_the_answer_of_gpt_4(sour
     assert (first.id, first.kind, first.group_id) == ("0", "conv", "000.png")
     assert first.fields == {"question": "りんごは写っていますか？", "context": "000.pngの説明"}
     assert first.answers == ["模範0"]
-    assert first.images == [str(tmp_path / "out" / "images" / "000.png")]
+    assert [image.path for image in first.images] == [str(tmp_path / "out" / "images" / "000.png")]
     assert (source / "images" / "000.png").read_bytes() == (tmp_path / "out" / "images" / "000.png").read_bytes()
     assert last.group_id == "004.png"
 

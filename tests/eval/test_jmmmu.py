@@ -4,6 +4,7 @@ import pytest
 from examinees import Oracle, Random
 from made_tasks import build_exam
 
+from jvlm.errors import DataError
 from jvlm.eval.items import exam_answer, load_items
 from jvlm.eval.jmmmu import evaluate_jmmmu
 from jvlm.eval.jmmmu_answers import open_is_right, read_letter
@@ -80,8 +81,8 @@ def test_an_oracle_is_right_and_needs_its_pictures_or_not(folder, tmp_path):
     assert (result["audits"]["removed"]["retention"], result["audits"]["removed"]["net_effect"]) == (1.0, 0.0)
     assert set(result["domains"]) == {"Culture", "Health and Medicine"}
     assert (result["parser"], result["prompt"]) == ("jmmmu-v1", "jmmmu-v1")
-    assert set(result["parsers"]) == {"jmmmu-v1", "ja-answers-v2"}
-    assert result["parsers"]["ja-answers-v2"]["value"] == 1.0
+    assert set(result["parsers"]) == {"jmmmu-v1", "ja-answers-v3"}
+    assert result["parsers"]["ja-answers-v3"]["value"] == 1.0
     assert result["culture_specific"]["n"] == result["culture_agnostic"]["n"] == 13
     sees = evaluate_jmmmu(Writer(items, needs_image=True), folder, tmp_path, name="sees")
     assert (sees["all"]["value"], sees["removed"]["value"], sees["audits"]["removed"]["gain"]) == (1.0, 0.0, 1.0)
@@ -100,6 +101,18 @@ def test_what_says_nothing_is_wrong_and_counted_and_the_best_letter_gives_the_pr
 
     played = evaluate_jmmmu(Constant(0), folder, tmp_path, name="constant")
     assert played["all"]["value"] == mute["all"]["best_constant"]
+
+
+def test_a_language_model_alone_is_asked_without_pictures(folder, tmp_path):
+    class Blind(Writer):
+        def check(self, sample, answers):
+            if sample.images:
+                raise DataError("no pictures", where=sample.id)
+
+    items = load_items(folder / "items.jsonl")
+    result = evaluate_jmmmu(Blind(items), folder, tmp_path, name="blind")
+    assert (result["all"]["value"], result["removed"]["value"], len(result["not_asked"])) == (0.0, 1.0, len(items))
+    assert result["audits"] == {}
 
 
 def test_answers_are_kept(folder, tmp_path):

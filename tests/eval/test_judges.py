@@ -24,6 +24,7 @@ RATINGS = [
     ("[[5]] いや [[6]]", 5.0),
     ("<think>[[9]]</think>[[2]]", 2.0),
     ("<think>まだ [[9]]", None),
+    ("[[9]] だろうか</think>[[2]]", 2.0),  # the mark that opens stands in the template of some models
     ("[[0]]", None),
     ("[[11]]", None),
     ("評価：5", None),

@@ -8,9 +8,10 @@ from page_tags import HOSTILE, Tags
 
 from jvlm.eval.contamination import leaks, question_text
 from jvlm.eval.exam_arms import ARMS
-from jvlm.eval.exams import compare_models, evaluate_exam_set, summary
+from jvlm.eval.exams import evaluate_exam_set, summary
 from jvlm.eval.items import load_items
 from jvlm.eval.page_exams import exam_audits_section, published_exams_section
+from jvlm.eval.paired import Said, compare_exams
 
 
 def test_every_audit_stands_on_the_page(tmp_path: Path) -> None:
@@ -39,7 +40,8 @@ def test_every_audit_stands_on_the_page(tmp_path: Path) -> None:
     cells = {row[0]: row[1] for row in rows}
     assert (cells["right"], cells["passed"], cells["parse failures"]) == ("100.0%", "yes", "0 (0.0%)")
 
-    pair = compare_models(folder, tmp_path / "out", "medical", "instruct")["112"]
+    medical, instruct = Said(tmp_path / "out", "medical"), Said(tmp_path / "out", "instruct")
+    pair = compare_exams(folder, medical, instruct)["112"]
     assert (pair["only_second"], pair["first"]) == (0, 1.0)
     assert pair["difference"] == pair["only_first"] / pair["n"] > 0.4
     assert pair["mcnemar_p"] < 1e-9

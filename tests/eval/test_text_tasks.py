@@ -12,11 +12,11 @@ from made_tasks import EXAMS, SETS, build_all
 from players import Player, constant, oracle, random
 
 from jvlm.datasets import convert_named
-from jvlm.errors import DataError, UsageError
+from jvlm.errors import DataError, JvlmError, UsageError
 from jvlm.eval import text_tasks
 from jvlm.eval.answers import read_answer, right_answer, words
 from jvlm.eval.lm_eval_layout import write_layout
-from jvlm.eval.metrics import METRICS, blind, candidates, char_f1, figure, measure, similarity
+from jvlm.eval.metrics import METRICS, blind, candidates, char_f1, figure, measure, similarity, word_recall
 from jvlm.eval.task import load_suite, load_task, prepare, render, task_names
 from jvlm.eval.text_table import judged_table, text_table
 from jvlm.eval.text_tasks import evaluate_task
@@ -232,6 +232,7 @@ def test_a_draft_is_asked_for_first_and_shown(data, tmp_path):
     player = Player(task, items, oracle(task))
     evaluate_task(player, task, data, tmp_path, name="m")
     drafts, answers = player.prompts[: len(items)], player.prompts[len(items) :]
+    assert player.stops == [("\n\n",), load_task("jemhopqa_gold").stop]  # an answer ends alike with every knowledge
     assert all("三つ組（主語, 関係, 目的語）で一行に一つずつ" in prompt for prompt in drafts)
     for item, prompt in zip(items, answers, strict=True):
         assert prompt.endswith(f"質問：{item.fields['question']}\n知識：\n{item.answers[0]}\n\n### 応答:\n")
@@ -291,6 +292,88 @@ def test_pictures_of_a_question_stand_before_it(data, tmp_path):
     assert seen[0].images[0].read() == (data / "heron_bench" / "images" / "000.png").read_bytes()
 
 
+def _removed(task, items, data, out, seen, blind):
+    """What a model that says `seen` with its picture and `blind` without it is told to have said."""
+    player = Player(task, items, constant(""))
+    player.generate = lambda samples, **_: [
+        Generation((seen if s.images else blind)(player.items[s.id]), "stop", 1) for s in samples
+    ]
+    return evaluate_task(player, task, data, out, name="m")
+
+
+@pytest.mark.parametrize("name", ["vqa_rad", "vqa_rad_disjoint"])
+def test_questions_with_pictures_are_asked_without_them_too(data, tmp_path, name):
+    task = load_task(name)
+    items, _ = prepare(task, data)
+    assert {item.kind for item in items} == {"CLOSED", "OPEN"}
+    assert len({item.group_id for item in items}) == len({item.images[0].read() for item in items}) < len(items)
+    looks = _removed(task, items, data, tmp_path / "looks", lambda i: i.answers[0] + ".", lambda i: "I cannot see it")
+    assert (looks["metrics"]["exact_match"]["value"], looks["removed"]["metrics"]["exact_match"]["value"]) == (1, 0)
+    assert (looks["removed"]["audit"]["net_effect"], looks["removed"]["audit"]["retention"]) == (1.0, 0.0)
+    assert looks["removed"]["audit"]["n"] == len(items)
+    rows = read_json_lines(tmp_path / "looks" / looks["records"] / "samples.jsonl")
+    assert [row["arm"] for row in rows] == ["answer"] * len(items) + ["removed"] * len(items)
+    blind = _removed(task, items, data, tmp_path / "blind", lambda i: i.answers[0], lambda i: i.answers[0])
+    assert (blind["removed"]["audit"]["net_effect"], blind["removed"]["audit"]["retention"]) == (0.0, 1.0)
+
+
+def test_a_model_that_takes_no_pictures_is_asked_without_them(data, tmp_path):
+    task = load_task("vqa_rad")
+    items, _ = prepare(task, data)
+    player = Player(task, items, oracle(task))
+    player.refusals = lambda samples, choices: ["no pictures" if s.images else None for s in samples]
+    result = evaluate_task(player, task, data, tmp_path, name="m")
+    assert len(result["not_asked"]) == len(items)
+    assert result["metrics"]["exact_match"]["value"] == 0.0
+    assert result["removed"]["metrics"]["exact_match"]["value"] == 1.0
+    assert result["removed"]["audit"] is None
+
+
+def test_figures_are_told_apart_by_kind(data, tmp_path):
+    task = load_task("vqa_rad")
+    items, _ = prepare(task, data)
+    result = evaluate_task(Player(task, items, constant("Yes")), task, data, tmp_path, name="m")
+    yes = [item.answers == ["Yes"] for item in items if item.kind == "CLOSED"]
+    assert result["kinds"]["CLOSED"]["exact_match"]["value"] == pytest.approx(sum(yes) / len(yes))
+    assert result["kinds"]["OPEN"]["exact_match"]["value"] == 0.0
+    assert result["kinds"]["OPEN"]["word_recall"]["n"] == len(items) - len(yes)
+    jmmlu = load_task("jmmlu")
+    items, _ = prepare(jmmlu, data)
+    kinds = evaluate_task(Player(jmmlu, items, oracle(jmmlu)), jmmlu, data, tmp_path, name="m")["kinds"]
+    assert set(kinds) == {"anatomy", "logic"}
+    assert sum(kind["accuracy"]["n"] for kind in kinds.values()) == len(items)
+
+
+def test_the_table_has_a_row_without_pictures(data, tmp_path):
+    task = load_task("vqa_rad")
+    items, _ = prepare(task, data)
+    looks = _removed(task, items, data, tmp_path, lambda i: i.answers[0], lambda i: "")
+    _, row, without = text_table({"looks": {"vqa_rad": looks}, "other": {}})
+    assert (row[0], row[5][:6], row[6]) == ("vqa_rad", "100.0%", "–")
+    assert (without[0], without[5][:5], without[6]) == ("vqa_rad, no picture", "0.0% ", "–")
+    assert without[5].endswith(", 100.0% unread")
+
+
+@pytest.mark.shared
+def test_the_real_questions_about_pictures(data_root, tmp_path):
+    """Official test questions of the shared copy, in the published layout."""
+    folder = data_root / "medical_images"
+    rows = [row for row in read_json_lines(folder / "vqa_rad.jsonl") if row["split"] == "test"][:60]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "VQA_RAD Image Folder").symlink_to(folder / "vqa_rad")
+    rows = [
+        row | {"qid": number, "image_name": Path(row["image"]).name, "phrase_type": "test_freeform"}
+        for number, row in enumerate(rows)
+    ]
+    (tmp_path / "in" / "VQA_RAD Dataset Public.json").write_text(json.dumps(rows))
+    assert convert_named("vqa_rad", tmp_path / "in", tmp_path / "vqa_rad")["errors"] == 0
+    task = load_task("vqa_rad")
+    items, _ = prepare(task, tmp_path)
+    result = evaluate_task(Player(task, items, oracle(task)), task, tmp_path, tmp_path / "out", name="m")
+    assert (len(items), {f["value"] for f in result["metrics"].values()}) == (60, {1.0})
+    assert set(result["kinds"]) == {"CLOSED", "OPEN"}
+
+
 class _Fives:
     """A judge that says the same of everything."""
 
@@ -332,9 +415,21 @@ def test_the_three_norms_differ_as_they_should(data, tmp_path):
         assert np.argmax(np.array(row["scores"]) / lengths) != 0
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_likelihood_that_is_no_number_is_an_error_and_no_answer(data, tmp_path, place):
+    task = load_task("jnli")
+    items, _ = prepare(task, data)
+    player = Player(task, items, oracle(task))
+    broken = [Likelihood(float("nan") if i == place else -1.0, 1) for i in range(3)]
+    player.choice_likelihoods = lambda samples, choices: [broken for _ in samples]
+    with pytest.raises(JvlmError, match="not a number"):
+        evaluate_task(player, task, data, tmp_path, name="m")
+    assert not list(tmp_path.rglob("samples.jsonl"))
+
+
 def test_the_layout_of_the_other_harness(data, tmp_path):
     results = {}
-    for name in ("jcommonsenseqa", "jsquad"):
+    for name in ("jcommonsenseqa", "jsquad", "jemhopqa_self", "vqa_rad"):
         task = load_task(name)
         items, _ = prepare(task, data)
         results[name] = evaluate_task(Player(task, items, oracle(task)), task, data, tmp_path / "t", name="m")
@@ -343,7 +438,11 @@ def test_the_layout_of_the_other_harness(data, tmp_path):
     assert whole["results"]["jcommonsenseqa@sh-0.2.1"]["acc,none"] == 1.0
     assert {"acc_norm,none", "acc_stderr,none", "alias"} <= whole["results"]["jcommonsenseqa@sh-0.2.1"].keys()
     assert whole["results"]["jsquad@sh-1.2-0.2"]["exact_match,none"] == 1.0
-    assert whole["n-shot"] == {"jcommonsenseqa@sh-0.2.1": 3, "jsquad@sh-1.2-0.2": 2}
+    assert {name.partition("@")[0]: n for name, n in whole["n-shot"].items()} == {
+        "jcommonsenseqa": 3, "jsquad": 2, "jemhopqa_self": 4, "vqa_rad": 0
+    }  # fmt: skip
+    for result in results.values():  # neither drafts nor what was asked without its picture
+        assert len(read_json_lines(tmp_path / "lm" / f"samples_{result['version']}.jsonl")) == result["n"]
     rows = read_json_lines(tmp_path / "lm" / "samples_jcommonsenseqa@sh-0.2.1.jsonl")
     assert len(rows) == 12
     assert rows[0]["arguments"]["gen_args_0"]["arg_1"] == "りんご"
@@ -400,6 +499,7 @@ ANSWERS = [
     ("jacred", "なし", None),
     ("jmed_nrner", "発熱\n・頭痛、咳\n- 嘔吐\n", frozenset({"発熱", "頭痛、咳", "嘔吐"})),
     ("niilc", "<think>えーと</think>\n青森県", "青森県"),
+    ("niilc", "えーと</think>\n青森県", "青森県"),  # the mark that opens stands in the template of some models
     ("niilc", "  ", None),
 ]
 
@@ -413,7 +513,12 @@ def test_answers_are_read(data, name, said, wanted):
 def test_labels_that_hold_one_another(data):
     task = load_task("janli").model_copy(update={"request": "generate", "parser": "choice"})
     item = prepare(task, data)[0][0]
-    assert [read_answer(task, item, said) for said in ("non-entailment", "Entailment.", "neutral")] == [1, 0, None]
+    said = ("non-entailment", "Entailment.", "neutral", "It is Non-entailment", "entailment or non-entailment")
+    assert [read_answer(task, item, one) for one in said] == [1, 0, None, 1, None]
+    task = load_task("pubmedqa").model_copy(update={"request": "generate", "parser": "choice"})
+    item = prepare(task, data)[0][0]
+    said = ("No, it does not.", "I do not know", "maybe", "nothing", "yes and no")
+    assert [read_answer(task, item, one) for one in said] == [1, None, 2, None, None]
 
 
 def test_yes_and_no_are_taken_in_japanese(data):
@@ -429,6 +534,18 @@ def test_figures_of_texts_by_hand():
     assert similarity("b a", "a b") == 1.0
     assert similarity("abcd", "abxd") == 0.75
     assert similarity("", "a") == 0.0
+    assert word_recall("In the LEFT lobe.", ["left upper lobe"]) == pytest.approx(2 / 3)
+    assert word_recall("left", ["upper", "left"]) == 1.0
+    assert (word_recall("+", ["+"]), word_recall("-", ["+"]), word_recall("", ["left"])) == (1.0, 0.0, 0.0)
+
+
+def test_no_text_right_is_not_known_for_certain(data):
+    """0 of n and n of n have an interval too."""
+    task = load_task("niilc")
+    items, _ = prepare(task, data)
+    for answers in (["x"] * len(items), [item.answers[0] for item in items]):
+        low, high = measure("exact_match", task, items, answers)["interval"]
+        assert high - low > 0.1
 
 
 def test_correlation_and_f1_against_numpy(data):

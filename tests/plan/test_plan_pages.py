@@ -98,6 +98,9 @@ def test_the_command_says_it_in_words_and_in_json(monkeypatch, capsys):
     code, said = run("minute.yaml", "--gpus", "8")
     assert code == 2
     assert "give both" in said.err
+    code, said = run("minute.yaml", "--price-per-gpu-hour", "300")
+    assert code == 2
+    assert "--price-per-gpu-hour goes with GPUs" in said.err
     code, said = run("minute.yaml", "--gpus", "8", "--gpu", "abacus")
     assert code == 2
     assert "known: a100-40g" in said.err

@@ -112,12 +112,12 @@ def test_a_forecast_from_a_ladder_is_labelled(tmp_path):
         ladder_loss(file, 1, 1)
 
 
-def test_a_ladder_is_runs_that_share_a_corpus(tmp_path, monkeypatch):
-    """What a run leaves is made up here, by a law; the one below runs them."""
+def made_runs(monkeypatch, loss_of):
+    """A ladder whose runs leave what `loss_of` (parameters) says; returns what was asked for."""
     from jvlm.files import write_json
     from jvlm.scale import ladder
 
-    asked, law = [], Law(1.5, np.log(2.0) + 0.2 * np.log(1e6), 0.2)
+    asked = []
 
     def run_recipe(recipe, folder, say, until):
         asked.append((folder.name, until))
@@ -129,11 +129,33 @@ def test_a_ladder_is_runs_that_share_a_corpus(tmp_path, monkeypatch):
         count = language_parameters(recipe.stages.pretrain.language, recipe.stages.tokenizer.vocab_size)
         loop, packing = recipe.stages.pretrain.loop, recipe.stages.pretrain.packing
         tokens = loop.steps * packing.rows * packing.row_length
-        metrics = {"parameters": count, "tokens_seen": tokens, "bpc_model": law.loss(count)}
+        metrics = {"parameters": count, "tokens_seen": tokens, "bpc_model": loss_of(count)}
         (folder / "pretrain").mkdir(exist_ok=True)
         write_json(folder / "pretrain" / "done.json", {"seconds": 1.0, "metrics": metrics})
 
     monkeypatch.setattr(ladder, "run_recipe", run_recipe)
+    return asked
+
+
+def test_sizes_to_come_may_show_a_law_where_the_first_do_not(tmp_path, monkeypatch):
+    from jvlm.scale import ladder
+
+    law = Law(1.5, np.log(2.0) + 0.2 * np.log(1e6), 0.2)
+    made_runs(monkeypatch, lambda n: law.loss(2e6) + n / 1e9 if n < 1.5e6 else law.loss(n))
+    recipe = load_recipe(asset("configs", "ladder.yaml"), [])
+    sizes = parse_sizes("500k,700k,1m,2m,4m,8m")
+    record = ladder.run_ladder(recipe, sizes, parse_sizes("12m"), 2.0, tmp_path, lambda text: None)
+    assert [rung["loss"] for rung in record["rungs"][:3]] == sorted(rung["loss"] for rung in record["rungs"][:3])
+    assert len(record["rungs"]) == 6
+    assert record == read_json(tmp_path / "ladder.json")
+
+
+def test_a_ladder_is_runs_that_share_a_corpus(tmp_path, monkeypatch):
+    """What a run leaves is made up here, by a law; the one below runs them."""
+    from jvlm.scale import ladder
+
+    law = Law(1.5, np.log(2.0) + 0.2 * np.log(1e6), 0.2)
+    asked = made_runs(monkeypatch, law.loss)
     recipe = load_recipe(asset("configs", "ladder.yaml"), [])
     sizes, ahead = parse_sizes("500k,1m,2m,4m"), parse_sizes("8m")
     record = ladder.run_ladder(recipe, sizes, ahead, 2.0, tmp_path, lambda text: None, check=True)
