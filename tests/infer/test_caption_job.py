@@ -194,8 +194,20 @@ def test_too_many_failures_end_the_job_and_keep_what_is_done(folder, tmp_path):
         run(folder, tmp_path / "out", unit=10, max_failures=0.3)
     assert not (tmp_path / "out" / "captions.jsonl").exists()
     model = Hashing()
+    with pytest.raises(DataError, match="4 of 10 rows failed"):  # as often as it is started
+        run(folder, tmp_path / "out", model, unit=10, max_failures=0.3)
     assert run(folder, tmp_path / "out", model, unit=10, max_failures=0.4).complete
     assert model.seen == []
+
+
+def test_a_job_that_failures_ended_goes_on_when_they_are_tried_again(folder, tmp_path):
+    """What failed before must not end it once more, before its turn has come."""
+    with pytest.raises(DataError, match="2 of 10 rows failed"):
+        run(folder, tmp_path / "out", unit=2, max_failures=0.1)
+    for number, name in enumerate(BAD, 20):
+        (folder / name).write_bytes(encoded_image(number))
+    report = run(folder, tmp_path / "out", unit=2, max_failures=0.1, retry_failed=True)
+    assert (report.complete, report.rows, report.errors) == (True, 10, 0)
 
 
 def test_a_model_that_fails_on_one_image_costs_one_row(folder, tmp_path):

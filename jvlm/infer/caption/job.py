@@ -74,22 +74,26 @@ def caption(
         plan = ensure_plan(out, settings, leases)
         ledger = Ledger(out)
         watch = Watch(out, plan, ledger)
-        retry = {u: r.attempt for u, r in ledger.records.items() if r.failed} if retry_failed else {}
+        again = {u: r.attempt for u, r in ledger.records.items() if r.failed} if retry_failed else {}
         torn: set[int] = set()
         written = 0
 
-        def tell() -> None:
-            progress = watch.progress()
-            on_progress(progress)
-            if progress.failed > max_failures * progress.rows:
-                what = f"{progress.failed} of {progress.rows} rows failed, more than a share of {max_failures:g}"
+        def check_failures() -> None:
+            """Those that are to be tried again are none yet."""
+            failed = sum(r.failed for u, r in ledger.records.items() if r.attempt > again.get(u, 0))
+            if failed > max_failures * plan.num_rows:
+                what = f"{failed} of {plan.num_rows} rows failed, more than a share of {max_failures:g}"
                 fix = "see error_code in units/*.jsonl; then --retry-failed, or a greater --max-failures"
                 raise DataError(what, where=out, fix=fix)
 
+        def tell() -> None:
+            on_progress(watch.progress())
+            check_failures()
+
+        check_failures()  # a job that ended so does not go on by being started again
         while True:
             undone = dict.fromkeys((unit for unit in range(plan.units) if unit not in ledger.records), 0)
-            todo = undone | retry
-            retry = {}
+            todo = undone | again
             if todo and ray_workers:
                 from jvlm.infer.caption.on_ray import work_on_ray
 
