@@ -46,7 +46,7 @@ def said(sample: Any) -> str:
 
 def run(source: Path | str, out: Path, model: Hashing | None = None, **options: Any) -> job.CaptionReport:
     """A job; options of `Settings` and of `job.caption` as they are."""
-    names = ("formats", "retry_failed", "max_failures", "on_progress")
+    names = ("formats", "retry_failed", "max_failures", "ray_workers", "on_progress")
     given = {name: options.pop(name) for name in names if name in options}
     settings = Settings(**{"source": str(source), "model_hash": "m" * 16, "threads": 1} | options)
     return job.caption(out, settings, lambda: Tools(model or Hashing()), **given)

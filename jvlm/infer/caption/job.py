@@ -95,9 +95,13 @@ def caption(
             undone = dict.fromkeys((unit for unit in range(plan.units) if unit not in ledger.records), 0)
             todo = undone | again
             if todo and ray_workers:
-                from jvlm.infer.caption.on_ray import work_on_ray
+                from jvlm.infer.caption.on_ray import silence, work_on_ray
 
-                written += work_on_ray(out, load, todo, ray_workers, tell, stopped)
+                rows = plan.settings.unit * plan.settings.rows_per_item
+                written += work_on_ray(out, load, todo, ray_workers, tell, stopped, silence(rows))
+                for unit in todo:
+                    ledger.look(unit)  # as the actors left it
+                check_failures()
             else:
                 written += _work(Worker(out, load, leases, ledger), todo, tell, stopped)
             if stopped() and any(unit not in ledger.records for unit in range(plan.units)):
