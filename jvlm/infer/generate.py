@@ -84,17 +84,18 @@ class VisionLanguageModel(Asked):
         max_new_tokens: int = 64,
         temperature: float = 0.0,
         top_p: float = 1.0,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         stop: Sequence[str] = (),
     ) -> list[Generation]:
         """Continue each sample after its last user turn; temperature 0 is greedy. Cut before the first text of `stop`.
 
-        Draws depend on the seed and the number of the sample. Raises DataError when an image cannot be read or a prompt
-        leaves no room for an answer.
+        Draws depend on the seed and the number of the sample, or where there is a seed for each on that alone. Raises
+        DataError when an image cannot be read or a prompt leaves no room for an answer.
         """
+        seeds = [seed * 1_000_003 + number for number in range(len(samples))] if isinstance(seed, int) else seed
         requests = (
-            Request(sample, max_new_tokens, temperature, top_p, seed * 1_000_003 + number, tuple(stop))
-            for number, sample in enumerate(samples)
+            Request(sample, max_new_tokens, temperature, top_p, own, tuple(stop))
+            for sample, own in zip(samples, seeds, strict=True)
         )
         found = dict(self.engine(pieces=False).answers(requests))
         return [found[number] for number in range(len(samples))]

@@ -36,8 +36,9 @@ class Hashing:
         time.sleep(self.seconds * len(samples))
         self.seen += [sample.id for sample in samples]
         self.calls.append(([sample.id for sample in samples], seed))
-        heat = f"{seed}" if temperature else ""
-        return [Generation(f"{said(s)} {s.messages[-1].text}{heat}", "stop", max_new_tokens) for s in samples]
+        drawn = [str(own) if temperature else "" for own in seed]
+        texts = [f"{said(s)} {s.messages[-1].text}{heat}" for s, heat in zip(samples, drawn, strict=True)]
+        return [Generation(text, "stop", max_new_tokens) for text in texts]
 
 
 def said(sample: Any) -> str:

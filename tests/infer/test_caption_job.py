@@ -8,21 +8,23 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 import zstandard
 from caption_process import Hashing, run
 from PIL import Image
 from tiny import encoded_image, make_model
 
 from jvlm import files
-from jvlm.errors import DataError, UsageError
+from jvlm.errors import DataError, JvlmError, UsageError
 from jvlm.files import read_json, read_json_lines, sha256_bytes, sha256_file
 from jvlm.images.shards import ShardReader, check_shards
 from jvlm.infer.caption import job, unit
+from jvlm.infer.caption.forecast import forecast
 from jvlm.infer.caption.ledger import Ledger, Torn
 from jvlm.infer.caption.plan import Settings
 from jvlm.infer.caption.unit import CODES, Tools
 from jvlm.infer.generate import VisionLanguageModel
-from jvlm.sample import CAPTION_PROMPT
+from jvlm.sample import CAPTION_PROMPT, ImageRef, Message, Sample
 
 COLUMNS = [
     "id", "image_sha256", "text", "status", "error_code", "error", "n_tokens", "finish_reason", "model_hash",
@@ -223,8 +225,22 @@ def test_a_model_that_fails_on_one_image_costs_one_row(folder, tmp_path):
     assert sum(row["status"] == "ok" for row in rows.values()) == 5
 
 
+def test_a_model_that_fails_on_everything_makes_no_rows(folder, tmp_path):
+    """A machine whose GPU is gone must not make bad rows of all that is left, faster than others caption it."""
+
+    class Dead(Hashing):
+        def generate(self, samples, **options):
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    prompts = ("一つ", "二つ")
+    with pytest.raises(JvlmError, match=r"fails on all of 12 requests: RuntimeError: CUDA error.*run the command again"):
+        run(folder, tmp_path / "out", Dead(), unit=10, prompts=prompts)
+    assert Ledger(tmp_path / "out").records == {}
+    assert run(folder, tmp_path / "out", unit=10, prompts=prompts).errors == 8
+
+
 def test_what_goes_through_the_model_together_is_the_unit_s_alone(folder, tmp_path, monkeypatch):
-    """Also where the images of a unit are too many bytes for one slice; every draw of the job differs."""
+    """Also where the images of a unit are too many bytes for one slice; every row's draws differ."""
     first, again = Hashing(), Hashing()
     run(folder, tmp_path / "a", first, unit=4, temperature=1.0)
     again.dies_at = 1
@@ -233,15 +249,26 @@ def test_what_goes_through_the_model_together_is_the_unit_s_alone(folder, tmp_pa
     again.dies_at = None
     run(folder, tmp_path / "b", again, unit=4, temperature=1.0)
     assert sorted(again.calls) == sorted(first.calls)
+    assert len(first.calls) == 2  # bad images make no call
     assert output(tmp_path / "a") == output(tmp_path / "b")
-    assert len({seed for _, seed in first.calls}) == len(first.calls) == 2  # two bad images make no call
+    rows = read_json_lines(tmp_path / "a" / "captions.jsonl")
+    assert [row["id"] for row in rows] == names(folder)
+    assert len({row["seed"] for row in rows}) == len(rows)
     monkeypatch.setattr(unit, "SLICE_BYTES", 1)
     monkeypatch.setattr(unit, "READERS", 1)
     sliced = Hashing()
     run(folder, tmp_path / "c", sliced, unit=8, temperature=1.0)
     assert max(len(ids) for ids, _ in sliced.calls) <= 4
-    assert len({seed for _, seed in sliced.calls}) == len(sliced.calls) == 2
-    assert [row["id"] for row in read_json_lines(tmp_path / "c" / "captions.jsonl")] == names(folder)
+    assert output(tmp_path / "c") == output(tmp_path / "a")  # a row's draws are its own
+
+
+def test_a_mended_row_is_what_it_would_have_been(folder, tmp_path):
+    """Draws depend on the row, not on the company in which it was tried again."""
+    run(folder, tmp_path / "out", unit=10, temperature=1.0)
+    (folder / "empty.jpg").write_bytes(encoded_image(20))
+    run(folder, tmp_path / "out", unit=10, temperature=1.0, retry_failed=True)
+    run(folder, tmp_path / "whole", unit=10, temperature=1.0)
+    assert output(tmp_path / "out") == output(tmp_path / "whole")
 
 
 def test_all_formats_hold_the_same_rows(folder, tmp_path):
@@ -331,6 +358,17 @@ def test_a_real_model_captions_odd_sizes_and_refuses_long_prompts(folder, tmp_pa
     assert sum(row["error_code"] == "prompt_too_long" for row in long) == 6
 
 
+def test_a_drawn_caption_can_be_made_again_from_its_row(folder, tmp_path, tokenizer, processor):
+    model = VisionLanguageModel(make_model(tokenizer), processor)
+    settings = Settings(str(folder), "m", max_new_tokens=6, unit=10, threads=1, temperature=1.0, seed=5)
+    job.caption(tmp_path / "out", settings, lambda: Tools(model))
+    rows = [row for row in read_json_lines(tmp_path / "out" / "captions.jsonl") if row["status"] == "ok"]
+    for row in rows[2:4]:
+        sample = Sample("x", [Message("user", [0, CAPTION_PROMPT])], [ImageRef(path=str(folder / row["id"]))])
+        (again,) = model.generate([sample], max_new_tokens=6, temperature=1.0, seed=[row["seed"]])
+        assert again.text == row["text"]
+
+
 def test_dicom_files_are_images_too(tmp_path):
     dicom = pytest.importorskip("pydicom", reason="the medical extra is not installed: pip install 'jvlm[medical]'")
     example = dicom.data.get_testdata_file("CT_small.dcm", download=False)
@@ -342,3 +380,18 @@ def test_dicom_files_are_images_too(tmp_path):
     report = run(tmp_path / "images", tmp_path / "out", formats=("jsonl", "shards"))
     assert (report.rows, report.errors) == (2, 0)
     assert read_json(tmp_path / "out" / "result.json")["outputs"]["shards"] == {"samples": 1, "left_out": 1}
+
+
+def test_a_dry_run_computes_with_the_threads_of_the_job(folder):
+    seen = []
+
+    class Watched(Hashing):
+        def generate(self, samples, **options):
+            seen.append(torch.get_num_threads())
+            return super().generate(samples, **options)
+
+    before = torch.get_num_threads()
+    found = forecast(Settings(str(folder), "m", threads=before + 1), lambda: Tools(Watched()), 5)
+    assert {*seen} == {before + 1}
+    assert torch.get_num_threads() == before
+    assert (found.items, found.tried) == (10, 5)
