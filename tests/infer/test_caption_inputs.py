@@ -1,13 +1,14 @@
 """What can be captioned: folders, globs, lists, shards, Parquet, JSONL, here and elsewhere; prompts with fields."""
 
 import json
+import os
 import tarfile
 from io import BytesIO
 from pathlib import Path
 
 import fsspec
 import pytest
-from caption_process import run
+from caption_process import Hashing, run
 from tiny import encoded_image, samples
 
 from jvlm.errors import DataError, UsageError
@@ -71,6 +72,29 @@ def test_folders_globs_and_lists(folder, tmp_path):
     for address in ("pipe:cat a.png", "gopher://a/b"):
         with pytest.raises(UsageError):
             ids(address)
+
+
+def test_a_job_goes_on_from_another_working_folder(folder, tmp_path, monkeypatch):
+    (folder / "rows").mkdir()
+    lines = [json.dumps({"id": name, "image": name}) for name in ("a.png", "deep/b.png")]
+    (folder / "rows" / "t.jsonl").write_text("\n".join(lines) + "\n")
+    for source, options in ((folder, {}), (folder / "rows", {"images": str(folder)})):
+        whole = rows(source, tmp_path, f"whole-{source.name}", **options)
+        monkeypatch.chdir(folder.parent)
+        options = {name: os.path.relpath(value) for name, value in options.items()}
+        model, out = Hashing(), tmp_path / f"out-{source.name}"
+        model.dies_at = 1
+        with pytest.raises(KeyboardInterrupt):
+            run(os.path.relpath(source), out, model, unit=1, **options)
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        options = {name: os.path.relpath(folder) for name in options}
+        assert rows(os.path.relpath(source), tmp_path, out.name, unit=1, **options) == whole
+
+
+def test_a_file_may_have_colons_in_its_name(folder, tmp_path):
+    (folder / "a::b.png").write_bytes(encoded_image(5))
+    assert [row["status"] for row in rows(folder, tmp_path)] == ["ok"] * 4
 
 
 def test_a_bucket_is_read_like_a_folder(bucket, folder, tmp_path):

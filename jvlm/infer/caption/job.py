@@ -6,7 +6,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from jvlm.files import read_json, sha256_file, write_json
 from jvlm.infer.caption.leases import MERGING, Leases
 from jvlm.infer.caption.ledger import Ledger, Torn
 from jvlm.infer.caption.outputs import NAMES, check_formats, merge
+from jvlm.infer.caption.places import absolute
 from jvlm.infer.caption.plan import Plan, Settings, ensure_plan
 from jvlm.infer.caption.progress import Progress, Watch
 from jvlm.infer.caption.summary import Census, write_summary
@@ -70,6 +71,8 @@ def caption(
     check_formats(formats)
     if out.is_file() or out.suffix in (".jsonl", ".parquet"):
         raise UsageError("a job has a folder, not a file", where=out, fix="name a folder; captions.jsonl comes there")
+    images = None if settings.images is None else absolute(settings.images)
+    settings = replace(settings, source=absolute(settings.source), images=images)
     with Leases(out / "leases") as leases, noted_sigterm() as stopped:
         plan = ensure_plan(out, settings, leases)
         ledger = Ledger(out)

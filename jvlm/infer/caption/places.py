@@ -41,6 +41,11 @@ def files_of(source: str) -> tuple[str, list[str]]:
     return str(root), _shown(name for name in found if (root / name).is_file())
 
 
+def absolute(location: str) -> str:
+    """An address as it is, a path from the root on: a job's other processes may have another working folder."""
+    return location if transport.scheme_of(location) else os.path.abspath(location)
+
+
 def join(root: str, name: str) -> str:
     """The address of a name below `root`. Raises DataError for a name that leads out of it."""
     parts = PurePosixPath(name).parts
