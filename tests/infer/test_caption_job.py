@@ -301,6 +301,26 @@ def test_all_formats_hold_the_same_rows(folder, tmp_path):
     assert (tmp_path / "later" / "captions.parquet").exists()
 
 
+def test_an_output_of_an_earlier_call_is_kept_in_step(folder, tmp_path):
+    pytest.importorskip("pyarrow")
+    run(folder, tmp_path / "out", unit=4)
+    (folder / "empty.jpg").write_bytes(encoded_image(20))
+    run(folder, tmp_path / "out", unit=4, retry_failed=True, formats=("parquet",))
+    run(folder, tmp_path / "whole", unit=4, formats=("parquet", "jsonl"))
+    assert output(tmp_path / "out") == output(tmp_path / "whole")
+    results = [read_json(tmp_path / name / "result.json") for name in ("out", "whole")]
+    assert results[0] == results[1]
+
+
+def test_no_text_file_is_written_over_another(tmp_path):
+    names = ("a.jpg", "a.png.jpg", "a.png")  # a.txt, a.png.txt, and what is left
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(encoded_image(number))
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    run(tmp_path / "list.txt", tmp_path / "out", formats=("txt",))
+    assert len({path.read_text() for path in (tmp_path / "out" / "captions").rglob("*.txt")}) == 3
+
+
 def test_a_row_of_the_first_copy_is_named_by_the_others(tmp_path):
     (tmp_path / "in").mkdir()
     for name, number, quality in (("a", 1, 95), ("b", 2, 95), ("c", 1, 60), ("d", 1, 30)):

@@ -150,15 +150,18 @@ def _from_my_place(todo: dict[int, int]) -> list[int]:
 
 
 def _finish(out: Path, plan: Plan, leases: Leases, formats: tuple[str, ...]) -> None:
-    """Merge, unless that was done with the same units and outputs. Raises Torn."""
+    """Merge, unless that was done with the same units and outputs; those of earlier are kept in step. Raises Torn."""
     with leases.hold(MERGING, wait=True):
         ledger = Ledger(out)  # as it is on the disk
         missing = [unit for unit in range(plan.units) if unit not in ledger.records]
         if missing:
             raise Torn("the unit is not done", where=out / "units" / f"{missing[0]:06d}.jsonl")
         digest = hashlib.sha256("".join(ledger.records[unit].sha256 for unit in range(plan.units)).encode()).hexdigest()
-        if _is_merged(out, digest, formats):
+        before = _merged(out)
+        there = {name for name in before["outputs"] if (out / NAMES[name]).exists()}
+        if before["units_sha256"] == digest and there >= set(formats):
             return
+        formats = tuple(name for name in NAMES if name in there or name in formats)
         for leftover in out.glob(".captions*.tmp"):  # of processes that were killed while they merged
             with suppress(OSError):
                 leftover.unlink()
@@ -172,13 +175,13 @@ def _finish(out: Path, plan: Plan, leases: Leases, formats: tuple[str, ...]) -> 
         write_json(out / RESULT, record)
 
 
-def _is_merged(out: Path, digest: str, formats: tuple[str, ...]) -> bool:
+def _merged(out: Path) -> dict[str, Any]:
+    """What `result.json` says of an earlier merge."""
     try:
-        result = read_json(out / RESULT)
+        found: dict[str, Any] = read_json(out / RESULT)
     except DataError:
-        return False
-    there = all(name in result["outputs"] and (out / NAMES[name]).exists() for name in formats)
-    return bool(there and result["units_sha256"] == digest)
+        return {"units_sha256": None, "outputs": {}}
+    return found
 
 
 def _report(plan: Plan, ledger: Ledger, written: int, complete: bool) -> CaptionReport:
