@@ -18,7 +18,8 @@ from jvlm.errors import JvlmError
 from jvlm.images.dicom import is_dicom, privacy_findings
 from jvlm.images.load import load_image
 from jvlm.images.window import CT_WINDOWS
-from jvlm.infer.conversation import model_hash, png
+from jvlm.infer.conversation import png
+from jvlm.infer.identity import model_hash
 from jvlm.infer.service import Busy, Service
 
 MAX_IMAGES = 4

@@ -60,8 +60,9 @@ def caption(
     from functools import partial
 
     from jvlm.infer.caption import job
-    from jvlm.infer.caption.plan import Settings, model_hash
+    from jvlm.infer.caption.plan import Settings
     from jvlm.infer.caption.worker import load_tools
+    from jvlm.infer.identity import model_hash
 
     settings = Settings(
         source=source,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jvlm.errors import DataError, UsageError
-from jvlm.files import new_folder, read_json, sha256_bytes, verify_folder, write_json
+from jvlm.files import new_folder, read_json, verify_folder, write_json
 from jvlm.infer.caption.content import content
 from jvlm.infer.caption.inputs import Item, list_items
 from jvlm.infer.caption.leases import PLANNING, Leases
@@ -82,13 +82,6 @@ class Plan:
     def item(self, number: int) -> Item:
         """One item, by its number in the job."""
         return self.items(number // self.settings.unit)[number % self.settings.unit]
-
-
-def model_hash(folder: Path) -> str:
-    """Of what a model directory holds, from the hashes that were written with it. Raises DataError."""
-    if not (folder / "config.json").is_file():
-        raise DataError("not a model directory: config.json is missing", where=folder)
-    return sha256_bytes(json.dumps(read_json(folder / "hashes.json"), sort_keys=True).encode())[:16]
 
 
 def ensure_plan(out: Path, settings: Settings, leases: Leases) -> Plan:
