@@ -58,7 +58,8 @@ def _offer_images() -> None:
         window_choice()
         if st.toggle(t("camera")):
             shot = st.camera_input(t("camera"), label_visibility="collapsed")
-            if shot is not None and shot.getvalue() not in chosen:
+            if shot is not None and shot.file_id != st.session_state.get("shot"):  # the widget goes on holding it
+                st.session_state.shot = shot.file_id
                 chosen.append(shot.getvalue())
         examples = place("EXAMPLES")
         pictures = sorted(p for p in examples.glob("*") if p.suffix.lower() in SUFFIXES)[:6] if examples else []
