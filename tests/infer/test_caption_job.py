@@ -13,17 +13,21 @@ import zstandard
 from caption_process import Hashing, run
 from PIL import Image
 from tiny import encoded_image, make_model
+from typer.testing import CliRunner
 
+import jvlm
 from jvlm import files
-from jvlm.errors import DataError, JvlmError, UsageError
+from jvlm.cli import app
+from jvlm.errors import EXIT_ITEM_ERRORS, DataError, JvlmError, UsageError
 from jvlm.files import read_json, read_json_lines, sha256_bytes, sha256_file
 from jvlm.images.shards import ShardReader, check_shards
 from jvlm.infer.caption import job, unit
 from jvlm.infer.caption.forecast import forecast
 from jvlm.infer.caption.ledger import Ledger, Torn
-from jvlm.infer.caption.plan import Settings
+from jvlm.infer.caption.plan import Settings, load_plan
 from jvlm.infer.caption.unit import CODES, Tools
 from jvlm.infer.generate import VisionLanguageModel
+from jvlm.model.directory import save_model
 from jvlm.sample import CAPTION_PROMPT, ImageRef, Message, Sample
 
 COLUMNS = [
@@ -415,3 +419,17 @@ def test_a_dry_run_computes_with_the_threads_of_the_job(folder):
     assert {*seen} == {before + 1}
     assert torch.get_num_threads() == before
     assert (found.items, found.tried) == (10, 5)
+
+
+def test_the_command_captions_with_weights_of_8_bits(folder, tmp_path, tokenizer, processor, monkeypatch):
+    save_model(tmp_path / "model", make_model(tokenizer), processor)
+    seen, load = [], jvlm.load
+    monkeypatch.setattr(jvlm, "load", lambda model, weights: seen.append(weights) or load(model))
+    command = ["caption", str(tmp_path / "model"), str(folder), "--max-new-tokens", "2", "--json"]
+    for name, options in (("full", []), ("int8", ["--int8"])):
+        told = CliRunner().invoke(app, [*command, "--out", str(tmp_path / name), *options])
+        assert told.exit_code == EXIT_ITEM_ERRORS, told.output
+        assert load_plan(tmp_path / name / "plan").settings.weights == name
+    assert seen == ["full", "int8"]
+    told = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "full"), "--int8"])
+    assert isinstance(told.exception, UsageError)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jvlm.infer.caption.inputs import Item
 from jvlm.infer.caption.leases import Leases
@@ -12,18 +13,21 @@ from jvlm.infer.caption.ledger import Ledger, Record, Row, Torn
 from jvlm.infer.caption.plan import Plan, load_plan
 from jvlm.infer.caption.unit import Tools, caption_items
 
+if TYPE_CHECKING:
+    from jvlm.model.int8 import Weights
+
 Load = Callable[[], Tools]
 
 
-def load_tools(model: Path, clip: Path | None = None, batch_size: int = 64) -> Tools:
+def load_tools(model: Path, clip: Path | None = None, weights: "Weights" = "full") -> Tools:
     """The model, and the CLIP that scores, from their directories. Raises DataError, UsageError."""
     import jvlm
 
     if clip is None:
-        return Tools(jvlm.load(model, batch_size))
+        return Tools(jvlm.load(model, weights=weights))
     from jvlm.infer.caption.clip_score import ClipScores
 
-    return Tools(jvlm.load(model, batch_size), ClipScores(clip))
+    return Tools(jvlm.load(model, weights=weights), ClipScores(clip))
 
 
 class Worker:
