@@ -9,6 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from caption_process import Hashing, run
+from fsspec.implementations.memory import MemoryFile
 from tiny import encoded_image, samples
 
 from jvlm.errors import DataError, UsageError
@@ -204,6 +205,32 @@ def test_parquet_with_bytes_and_with_names(folder, tmp_path, bucket):
     (tmp_path / "tables" / "n.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(DataError, match="not a Parquet file"):
         ids(tmp_path / "tables")
+
+
+def test_a_network_that_fails_in_a_table_is_asked_again_and_does_not_end_the_job(bucket, tmp_path, monkeypatch):
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    class NetworkGone(Exception):
+        """As the libraries below fsspec raise: no OSError."""
+
+    for name, number in (("a", 1), ("b", 2)):
+        file = BytesIO()
+        pyarrow.parquet.write_table(arrow.table({"id": [name], "image": [encoded_image(number)]}), file)
+        bucket.pipe(f"/bucket/t/{name}.parquet", file.getvalue())
+    items, failing = [*list_items(f"{MEMORY}/t")], {"a": 3, "b": 99}
+
+    def flaky(file, *size):
+        name = file.path.rpartition("/")[2][0]
+        failing[name] -= 1
+        if failing[name] >= 0:
+            raise NetworkGone("connection reset")
+        return BytesIO.read(file, *size)
+
+    monkeypatch.setattr(MemoryFile, "read", flaky)
+    assert content(items[0]).images == [encoded_image(1)]
+    with pytest.raises(DataError, match=r"connection reset \(5 attempts\)"):
+        content(items[1])
 
 
 def add(tar, name, data):
