@@ -237,7 +237,7 @@ def test_a_model_that_fails_on_everything_makes_no_rows(folder, tmp_path):
             raise RuntimeError("CUDA error: device-side assert triggered")
 
     prompts = ("一つ", "二つ")
-    with pytest.raises(JvlmError, match=r"fails on all of 12 requests: RuntimeError: CUDA error.*run the command again"):
+    with pytest.raises(JvlmError, match=r"fails on all of 12 requests: RuntimeError: CUDA error.*run the command"):
         run(folder, tmp_path / "out", Dead(), unit=10, prompts=prompts)
     assert Ledger(tmp_path / "out").records == {}
     assert run(folder, tmp_path / "out", unit=10, prompts=prompts).errors == 8

@@ -16,7 +16,9 @@ def folder(tokenizer, processor, tmp_path):
     return tmp_path / "model"
 
 
-@pytest.mark.parametrize(("asked", "has_gpu", "goes_to"), [(None, True, "cuda"), (None, False, "cpu"), ("cpu", 1, "cpu")])
+@pytest.mark.parametrize(
+    ("asked", "has_gpu", "goes_to"), [(None, True, "cuda"), (None, False, "cpu"), ("cpu", True, "cpu")]
+)
 def test_a_loaded_model_goes_to_the_gpu_if_there_is_one(folder, monkeypatch, asked, has_gpu, goes_to):
     seen = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)

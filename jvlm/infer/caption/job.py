@@ -98,10 +98,10 @@ def caption(
             undone = dict.fromkeys((unit for unit in range(plan.units) if unit not in ledger.records), 0)
             todo = undone | again
             if todo and ray_workers:
-                from jvlm.infer.caption.on_ray import silence, work_on_ray
+                from jvlm.infer.caption.on_ray import longest_silence, work_on_ray
 
                 rows = plan.settings.unit * plan.settings.rows_per_item
-                written += work_on_ray(out, load, todo, ray_workers, tell, stopped, silence(rows))
+                written += work_on_ray(out, load, todo, ray_workers, tell, stopped, longest_silence(rows))
                 for unit in todo:
                     ledger.look(unit)  # as the actors left it
                 check_failures()

@@ -42,7 +42,7 @@ class _Actor:
         return done, self._worker.written - before
 
 
-def silence(unit_rows: int) -> float:
+def longest_silence(unit_rows: int) -> float:
     """Seconds to wait for a unit of so many rows: a large one on a slow machine takes hours and is no hang."""
     return max(SILENCE_SECONDS, SILENCE_SECONDS_A_ROW * unit_rows)
 
