@@ -173,6 +173,18 @@ def test_a_unit_that_was_damaged_on_the_disk_is_made_again(folder, tmp_path):
         assert output(tmp_path / "out") == whole
 
 
+def test_a_unit_that_another_process_has_made_again_is_not_forgotten(folder, tmp_path, monkeypatch):
+    finish, model = job._finish, Hashing()
+
+    def torn_then_mended(*arguments):
+        monkeypatch.setattr(job, "_finish", finish)
+        raise Torn("the rows are not those of their record", where="units/000001.jsonl")
+
+    monkeypatch.setattr(job, "_finish", torn_then_mended)
+    assert run(folder, tmp_path / "out", model, unit=2).written == 10
+    assert len(model.seen) == len(set(model.seen)) == 6
+
+
 def test_a_disk_that_keeps_nothing_ends_the_job(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(Ledger, "rows", _torn)
     with pytest.raises(DataError, match="not those of their record"):
