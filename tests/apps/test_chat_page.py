@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from jvlm.errors import DataError
 
@@ -204,3 +205,13 @@ def test_a_photo_goes_with_one_question_and_can_be_dropped(monkeypatch) -> None:
     next(b for b in at.button if b.label == "添えるのをやめる").click().run()
     _ask(at, "では？")
     assert len(service.asked[-1].sample.images) == 1
+
+
+def test_a_picture_is_made_ready_once_and_not_at_every_press(monkeypatch) -> None:
+    at = open_app(monkeypatch, FakeService())
+    _ask(at, "何色ですか。", png())
+    saved, save = [], Image.Image.save
+    monkeypatch.setattr(Image.Image, "save", lambda self, *given, **more: saved.append(1) or save(self, *given, **more))
+    for _ in range(3):
+        assert not at.run().exception
+    assert not saved
