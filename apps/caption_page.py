@@ -7,7 +7,7 @@ import streamlit as st
 from jvlm_apps.shared import place, service, t, told
 
 from jvlm.datasets.reviews import add_review
-from jvlm.errors import DataError
+from jvlm.errors import DataError, JvlmError
 from jvlm.images.archive import images_in_zip
 from jvlm.images.load import SUFFIXES
 from jvlm.infer.conversation import png
@@ -27,6 +27,7 @@ def main() -> None:
     if files and st.button(t("run"), type="primary"):
         with told():
             st.session_state.proposals = _propose(engine, _images(files), prompt)
+            st.session_state.batch = st.session_state.get("batch", 0) + 1
     if st.session_state.get("proposals"):
         _review(st.session_state.proposals, digest)
 
@@ -54,8 +55,10 @@ def _propose(engine: Any, images: list[tuple[str, bytes]], prompt: str) -> list[
         try:
             row["uri"] = f"data:image/png;base64,{base64.b64encode(png(data)).decode()}"
             row["text"] = engine.submit(Request(sample)).result(timeout=300).text
-        except DataError as error:
+        except JvlmError as error:  # this picture's, not all of theirs
             row["status"] = error.what
+        except TimeoutError:
+            row["status"] = t("too_slow")
         rows.append(row)
         bar.progress(done / len(images), f"{done} / {len(images)}")
     return rows
@@ -76,7 +79,7 @@ def _review(rows: list[dict[str, Any]], digest: str) -> None:
             "status": st.column_config.TextColumn(t("status"), disabled=True),
         },
         hide_index=True,
-        key="editor",
+        key=f"editor-{st.session_state.batch}",  # else ticks and texts of the last pictures would stand at these
     )
     folder = place("REVIEWS")
     if folder is None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import streamlit as st
 from jvlm_apps.evidence import show_evidence
-from jvlm_apps.shared import MAX_IMAGES, place, service, t, told, usable, window_choice
+from jvlm_apps.shared import MAX_IMAGES, place, preview, service, t, told, usable, window_choice
 
 from jvlm.datasets.reviews import add_review
 from jvlm.images.load import SUFFIXES
-from jvlm.infer.conversation import Conversation, Settings, Turn, png
+from jvlm.infer.conversation import Conversation, Settings, Turn
 
 MAX_QUESTION_CHARACTERS = 2000
 MAX_NEW_TOKENS = 512
@@ -58,7 +58,8 @@ def _offer_images() -> None:
         window_choice()
         if st.toggle(t("camera")):
             shot = st.camera_input(t("camera"), label_visibility="collapsed")
-            if shot is not None and shot.getvalue() not in chosen:
+            if shot is not None and shot.file_id != st.session_state.get("shot"):  # the widget goes on holding it
+                st.session_state.shot = shot.file_id
                 chosen.append(shot.getvalue())
         examples = place("EXAMPLES")
         pictures = sorted(p for p in examples.glob("*") if p.suffix.lower() in SUFFIXES)[:6] if examples else []
@@ -71,7 +72,7 @@ def _offer_images() -> None:
     if chosen:
         st.caption(t("next_images"))
         with told():
-            st.image([png(data) for data in chosen], width=120)
+            st.image([preview(data) for data in chosen], width=120)
         if st.button(t("drop_images")):
             chosen.clear()
             st.rerun()
@@ -91,7 +92,7 @@ def _add_turn(talk: Conversation, question: str, files: list[bytes], settings: S
 def _show(talk: Conversation, number: int, turn: Turn, engine: Any, folder: str) -> None:
     with st.chat_message("user"):
         if turn.images:
-            st.image([png(data) for data in turn.images], width=320)
+            st.image([preview(data) for data in turn.images], width=320)
         st.text(turn.question)
     with st.chat_message("assistant"):
         text, about = st.empty(), st.empty()

@@ -85,7 +85,8 @@ def _marked(item: ExamItem, before: list[str]) -> list[str]:
     texts = {option.label: f"{option.label}. {option.text}" for option in item.options}
     for option in item.options:
         if option.image:
-            st.image(png(Path(option.image).read_bytes()), caption=option.label, width=160)
+            with told():
+                st.image(png(Path(option.image).read_bytes()), caption=option.label, width=160)
     mode: Any = "multi" if item.n_select > 1 else "single"
     chosen = st.pills(
         t("your_answer"),

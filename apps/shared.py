@@ -3,6 +3,7 @@
 What a model or a file says is shown by `st.text`, never as Markdown, which could make a browser fetch addresses.
 """
 
+import io
 import logging
 import os
 import secrets
@@ -18,10 +19,13 @@ from jvlm.errors import JvlmError
 from jvlm.images.dicom import is_dicom, privacy_findings
 from jvlm.images.load import load_image
 from jvlm.images.window import CT_WINDOWS
-from jvlm.infer.conversation import model_hash, png
+from jvlm.infer.conversation import png
+from jvlm.infer.identity import model_hash
 from jvlm.infer.service import Busy, Service
 
 MAX_IMAGES = 4
+PREVIEW_SIDE = 1280
+"""Longest side of a picture that is drawn in a conversation, in pixels."""
 _log = logging.getLogger("jvlm.app")
 
 
@@ -90,6 +94,15 @@ def told() -> Iterator[None]:
         number = secrets.token_hex(4)
         _log.exception("error %s", number)
         st.error(f"{t('failed')} {number}")
+
+
+@st.cache_data(show_spinner=False, max_entries=200)
+def preview(data: bytes) -> bytes:
+    """A picture as it is drawn in a conversation, PNG: made once, not at every press of a button on the page."""
+    image, buffer = load_image(data), io.BytesIO()
+    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def window_choice() -> str | None:

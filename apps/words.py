@@ -110,6 +110,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "caption_text": ("説明文(直せます)", "caption (edit it)"),
     "accept": ("採用", "accept"),
     "status": ("状態", "status"),
+    "too_slow": ("時間切れ", "out of time"),
     "save_set": ("確かめたものを保存する", "Save what was reviewed"),
     "saved_set": ("件を保存しました。データセットにするには:", "saved. To make a data set of it:"),
     "no_reviews": (

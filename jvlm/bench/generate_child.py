@@ -107,7 +107,7 @@ class _Caps(StoppingCriteria):
         self.caps = torch.tensor(caps)
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        return input_ids.shape[1] >= self.caps
+        return input_ids.shape[1] >= self.caps.to(input_ids.device)
 
 
 def _left_padded(model: VisionLanguageModel, samples: list[Sample]) -> tuple[Tensor, Tensor]:
@@ -116,10 +116,10 @@ def _left_padded(model: VisionLanguageModel, samples: list[Sample]) -> tuple[Ten
     prompts = [processor.encode_sample(sample, generation_prompt=True) for sample in samples]
     width = max(len(prompt.ids) for prompt in prompts)
     ids = torch.tensor([[processor.pad] * (width - len(prompt.ids)) + prompt.ids for prompt in prompts])
-    pixels = [processor.pixels(load_image(sample.images[0])) for sample in samples]
-    return model.model.embed(ids, model.model.image_features(torch.from_numpy(np.concatenate(pixels)))), (
-        ids != processor.pad
-    ).long()
+    ids = ids.to(model.model.language.device)
+    pixels = np.concatenate([processor.pixels(load_image(sample.images[0])) for sample in samples])
+    features = model.model.image_features(torch.from_numpy(pixels).to(ids.device))
+    return model.model.embed(ids, features), (ids != processor.pad).long()
 
 
 def run(job: Job, spans: Spans) -> None:

@@ -68,7 +68,8 @@ def replay(
     Each turn is asked after the answers that stand in the file. One that was stopped is compared as far as it goes.
     """
     import jvlm
-    from jvlm.infer.conversation import Conversation, model_hash
+    from jvlm.infer.conversation import Conversation
+    from jvlm.infer.identity import model_hash
 
     talk = Conversation.read(conversation)
     if talk.model_hash != model_hash(model):

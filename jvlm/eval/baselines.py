@@ -74,7 +74,12 @@ class ConstantModel:
         """It reads nothing, so everything fits."""
 
     def generate(
-        self, samples: Sequence[Sample], *, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+        self,
+        samples: Sequence[Sample],
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int | Sequence[int] = 0,
     ) -> list[Generation]:
         return [Generation(self._answer(sample), "stop", 1) for sample in samples]
 

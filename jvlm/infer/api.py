@@ -28,7 +28,12 @@ class Asked(ABC):
 
     @abstractmethod
     def generate(
-        self, samples: Sequence[Sample], *, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+        self,
+        samples: Sequence[Sample],
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int | Sequence[int] = 0,
     ) -> list[Generation]: ...
 
     @abstractmethod

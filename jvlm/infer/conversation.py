@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jvlm.errors import DataError
-from jvlm.files import MANIFEST, sha256_file
 from jvlm.images.load import load_image
 from jvlm.infer.types import Request
 from jvlm.sample import ImageRef, Message, Part, Sample
@@ -54,7 +53,7 @@ class Turn:
 
 @dataclass
 class Conversation:
-    """Turns in order, all with one model. `model_hash` tells its directory from all others."""
+    """Turns in order, all with one model. `model_hash` tells it from all others (`jvlm.infer.identity`)."""
 
     model: str = ""
     model_hash: str = ""
@@ -129,11 +128,6 @@ class Conversation:
         if not found.turns:
             raise DataError("no turn in it", where=path, fix="give a conversation saved as JSONL in the app")
         return found
-
-
-def model_hash(folder: Path) -> str:
-    """What tells a model directory from all others: the hash of its list of hashes, 16 digits."""
-    return sha256_file(folder / MANIFEST)[:16]
 
 
 def png(data: bytes, window: str | None = None) -> bytes:

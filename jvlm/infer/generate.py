@@ -84,17 +84,18 @@ class VisionLanguageModel(Asked):
         max_new_tokens: int = 64,
         temperature: float = 0.0,
         top_p: float = 1.0,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         stop: Sequence[str] = (),
     ) -> list[Generation]:
         """Continue each sample after its last user turn; temperature 0 is greedy. Cut before the first text of `stop`.
 
-        Draws depend on the seed and the number of the sample. Raises DataError when an image cannot be read or a prompt
-        leaves no room for an answer.
+        Draws depend on the seed and the number of the sample, or where there is a seed for each on that alone. Raises
+        DataError when an image cannot be read or a prompt leaves no room for an answer.
         """
+        seeds = [seed * 1_000_003 + number for number in range(len(samples))] if isinstance(seed, int) else seed
         requests = (
-            Request(sample, max_new_tokens, temperature, top_p, seed * 1_000_003 + number, tuple(stop))
-            for number, sample in enumerate(samples)
+            Request(sample, max_new_tokens, temperature, top_p, own, tuple(stop))
+            for sample, own in zip(samples, seeds, strict=True)
         )
         found = dict(self.engine(pieces=False).answers(requests))
         return [found[number] for number in range(len(samples))]
@@ -160,9 +161,10 @@ class VisionLanguageModel(Asked):
         prompts = {number: prompt for number, prompt, _ in row}
         per_sample = {number: self._features([(samples[number], prompt)]) for number, prompt in prompts.items()}
         features = [f for number, _, _ in row if (f := per_sample[number]) is not None]
-        embeddings = self.model.embed(batch.input_ids, torch.cat(features) if features else None)
-        hidden = hidden_states(self.model.language, embeddings, batch.position_ids, batch.doc_lens)
-        tokens = token_log_probabilities(hidden[0].float(), batch.labels[0], self.model.language.lm_head)
+        device = self.model.language.device
+        embeddings = self.model.embed(batch.input_ids.to(device), torch.cat(features) if features else None)
+        hidden = hidden_states(self.model.language, embeddings, batch.position_ids.to(device), batch.doc_lens)
+        tokens = token_log_probabilities(hidden[0].float(), batch.labels[0].to(device), self.model.language.lm_head)
         for (number, _, answer), document in zip(row, tokens.double().split(batch.doc_lens), strict=True):
             out[number].append(Likelihood(float(document.sum()), len(answer)))
 
@@ -173,17 +175,23 @@ class VisionLanguageModel(Asked):
             for sample, prompt in prompts
             for image, grid in zip(prompt.images, prompt.grids, strict=True)
         ]
-        return self.model.image_features(torch.from_numpy(np.concatenate(pixels))) if pixels else None
+        if not pixels:
+            return None
+        return self.model.image_features(torch.from_numpy(np.concatenate(pixels)).to(self.model.language.device))
 
 
-def load_model(folder: str | Path, batch_size: int = 64, *, weights: Weights = "full") -> VisionLanguageModel:
+def load_model(
+    folder: str | Path, batch_size: int = 64, *, weights: Weights = "full", device: str | None = None
+) -> VisionLanguageModel:
     """Load a vision-language model directory; `int8`: its linear layers then take a quarter of the memory.
 
-    Raises DataError when it is none or is damaged, UsageError when int8 weights cannot be had.
+    `device` is the GPU where torch sees one, else the processor. Raises DataError when it is none or is damaged,
+    UsageError when int8 weights cannot be had.
     """
     loaded = load_directory(Path(folder))
     if loaded.kind != "jvlm":
         raise DataError(f"holds a '{loaded.kind}' model, not a vision-language model", where=folder)
     if weights == "int8":
         to_int8(loaded.model)
+    loaded.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return VisionLanguageModel(loaded.model, loaded.processor, batch_size, weights=weights)

@@ -91,7 +91,7 @@ class JvlmForImageTextToText(PreTrainedModel, GenerationMixin):
         """
         if others.get("device_map") is not None:
             raise ValueError("device_map is not possible: load the model, then move it with .to(device)")
-        loaded = load_model(folder)
+        loaded = load_model(folder, device="cpu")
         model = cls(config or JvlmConfig.from_pretrained(folder), loaded.model)
         processor = loaded.processor
         stops = {"bos_token_id": processor.bos, "eos_token_id": processor.end, "pad_token_id": processor.pad}

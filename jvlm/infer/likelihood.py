@@ -52,8 +52,8 @@ def _add_bits(model: LanguageModel, processor: Processor, row: list[tuple[int, E
     examples = [example for _, example in row]
     lengths = [len(example.inputs) for example in examples]
     batch = pack([examples], sum(lengths), processor.pad)
-    embeddings = model.get_input_embeddings()(batch.input_ids)
-    hidden = hidden_states(model, embeddings, batch.position_ids, batch.doc_lens)[0]
-    logs = token_log_probabilities(hidden, batch.labels[0], model.lm_head).double()
+    embeddings = model.get_input_embeddings()(batch.input_ids.to(model.device))
+    hidden = hidden_states(model, embeddings, batch.position_ids.to(model.device), batch.doc_lens)[0]
+    logs = token_log_probabilities(hidden, batch.labels[0].to(model.device), model.lm_head).double()
     for (text, _), part in zip(row, logs.split(lengths), strict=True):
         found[text] -= float(part.sum()) / math.log(2)

@@ -74,9 +74,14 @@ class Model(Protocol):
         ...
 
     def generate(
-        self, samples: Sequence[Sample], *, max_new_tokens: int = 64, temperature: float = 0.0, seed: int = 0
+        self,
+        samples: Sequence[Sample],
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int | Sequence[int] = 0,
     ) -> list[Generation]:
-        """Continue each sample after its last user turn; temperature 0 is greedy."""
+        """Continue each sample after its last user turn; temperature 0 is greedy. One seed, or one for each."""
         ...
 
     def choice_log_likelihoods(self, samples: Sequence[Sample], choices: Sequence[Sequence[str]]) -> list[list[float]]:

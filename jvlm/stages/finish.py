@@ -92,8 +92,9 @@ def caption(context: StageContext) -> dict[str, Any]:
     from functools import partial
 
     from jvlm.infer.caption import job
-    from jvlm.infer.caption.plan import Settings, model_hash
+    from jvlm.infer.caption.plan import Settings
     from jvlm.infer.caption.worker import load_tools
+    from jvlm.infer.identity import model_hash
 
     model = context.run / "medical" / "model"
     settings = Settings(

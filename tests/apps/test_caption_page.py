@@ -11,6 +11,7 @@ from fake_service import FakeService, open_app, png
 from jvlm.datasets import build_set
 from jvlm.datasets.reviews import read_reviews
 from jvlm.images.shards import open_shards
+from jvlm.infer.service import Busy, Failed
 
 
 def _zip(**members: bytes) -> bytes:
@@ -44,7 +45,7 @@ def test_what_a_person_accepts_or_mends_becomes_a_data_set(monkeypatch, tmp_path
     _propose(
         at, ("x.png", png(), "image/png"), ("y.png", png("blue"), "image/png"), ("z.png", png("green"), "image/png")
     )
-    at.session_state["editor"] = {
+    at.session_state["editor-1"] = {
         "edited_rows": {0: {"accept": True}, 1: {"accept": True, "text": "青い四角です。"}},
         "added_rows": [],
         "deleted_rows": [],
@@ -69,3 +70,40 @@ def test_a_name_is_asked_for(monkeypatch, tmp_path: Path) -> None:
     next(b for b in at.button if b.label == "確かめたものを保存する").click().run()
     assert at.error
     assert not (tmp_path / "reviews").exists()
+
+
+def test_what_was_said_of_a_picture_is_not_said_of_the_next_one(monkeypatch, tmp_path: Path) -> None:
+    """The editor goes by the number of its rows: ticks and texts must not pass on to other pictures."""
+    reviews = tmp_path / "reviews"
+    at = open_app(monkeypatch, FakeService("青い丸です。"), "caption", REVIEWS=reviews)
+    _propose(at, ("x.png", png(), "image/png"))
+    (key,) = [name for name in at.session_state.filtered_state if name.startswith("editor")]
+    at.session_state[key] = {
+        "edited_rows": {0: {"accept": True, "text": "赤い四角です。"}},
+        "added_rows": [],
+        "deleted_rows": [],
+    }
+    at.run()
+    _propose(at, ("y.png", png("blue"), "image/png"))
+    next(f for f in at.text_input if f.label == "お名前").set_value("佐藤")
+    next(b for b in at.button if b.label == "確かめたものを保存する").click().run()
+    assert not at.exception
+    assert "0 件" in at.success[0].value
+    assert not reviews.exists()
+
+
+@pytest.mark.parametrize("error", [Busy("full"), Failed("the answer failed"), TimeoutError()])
+def test_one_that_fails_does_not_lose_the_others(monkeypatch, error: Exception) -> None:
+    service = FakeService()
+    at = open_app(monkeypatch, service, "caption")
+    submit = service.submit
+
+    def second_fails(request):
+        if len(service.asked) == 1:
+            service.asked.append(request)
+            raise error
+        return submit(request)
+
+    monkeypatch.setattr(service, "submit", second_fails)
+    _propose(at, *((f"{name}.png", png(name), "image/png") for name in ("red", "blue", "green")))
+    assert [row["status"] == "ok" for row in at.session_state["proposals"]] == [True, False, True]

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from jvlm.errors import DataError
 
@@ -190,3 +191,27 @@ def test_the_conversation_is_offered_as_files(monkeypatch) -> None:
     assert {b.key for b in at.download_button} >= {"conversation.jsonl", "conversation.md", "conversation.html"}
     row = json.loads(at.session_state["talk"].to_jsonl())
     assert row["question"] == "何色ですか。"
+
+
+def test_a_photo_goes_with_one_question_and_can_be_dropped(monkeypatch) -> None:
+    service = FakeService()
+    at = open_app(monkeypatch, service)
+    next(t for t in at.toggle if t.label == "カメラを使う").set_value(True).run()
+    at.camera_input[0].set_value(("shot.jpg", png("blue"), "image/jpeg")).run()
+    _ask(at, "何色ですか。")
+    _ask(at, "形は？")
+    assert [len(request.sample.images) for request in service.asked] == [1, 1]  # the second sees that of the first
+    at.camera_input[0].set_value(("shot.jpg", png("green"), "image/jpeg")).run()
+    next(b for b in at.button if b.label == "添えるのをやめる").click().run()
+    _ask(at, "では？")
+    assert len(service.asked[-1].sample.images) == 1
+
+
+def test_a_picture_is_made_ready_once_and_not_at_every_press(monkeypatch) -> None:
+    at = open_app(monkeypatch, FakeService())
+    _ask(at, "何色ですか。", png())
+    saved, save = [], Image.Image.save
+    monkeypatch.setattr(Image.Image, "save", lambda self, *given, **more: saved.append(1) or save(self, *given, **more))
+    for _ in range(3):
+        assert not at.run().exception
+    assert not saved

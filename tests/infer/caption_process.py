@@ -36,8 +36,9 @@ class Hashing:
         time.sleep(self.seconds * len(samples))
         self.seen += [sample.id for sample in samples]
         self.calls.append(([sample.id for sample in samples], seed))
-        heat = f"{seed}" if temperature else ""
-        return [Generation(f"{said(s)} {s.messages[-1].text}{heat}", "stop", max_new_tokens) for s in samples]
+        drawn = [str(own) if temperature else "" for own in seed]
+        texts = [f"{said(s)} {s.messages[-1].text}{heat}" for s, heat in zip(samples, drawn, strict=True)]
+        return [Generation(text, "stop", max_new_tokens) for text in texts]
 
 
 def said(sample: Any) -> str:
@@ -46,7 +47,7 @@ def said(sample: Any) -> str:
 
 def run(source: Path | str, out: Path, model: Hashing | None = None, **options: Any) -> job.CaptionReport:
     """A job; options of `Settings` and of `job.caption` as they are."""
-    names = ("formats", "retry_failed", "max_failures", "on_progress")
+    names = ("formats", "retry_failed", "max_failures", "ray_workers", "on_progress")
     given = {name: options.pop(name) for name in names if name in options}
     settings = Settings(**{"source": str(source), "model_hash": "m" * 16, "threads": 1} | options)
     return job.caption(out, settings, lambda: Tools(model or Hashing()), **given)

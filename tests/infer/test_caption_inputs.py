@@ -1,13 +1,15 @@
 """What can be captioned: folders, globs, lists, shards, Parquet, JSONL, here and elsewhere; prompts with fields."""
 
 import json
+import os
 import tarfile
 from io import BytesIO
 from pathlib import Path
 
 import fsspec
 import pytest
-from caption_process import run
+from caption_process import Hashing, run
+from fsspec.implementations.memory import MemoryFile
 from tiny import encoded_image, samples
 
 from jvlm.errors import DataError, UsageError
@@ -71,6 +73,29 @@ def test_folders_globs_and_lists(folder, tmp_path):
     for address in ("pipe:cat a.png", "gopher://a/b"):
         with pytest.raises(UsageError):
             ids(address)
+
+
+def test_a_job_goes_on_from_another_working_folder(folder, tmp_path, monkeypatch):
+    (folder / "rows").mkdir()
+    lines = [json.dumps({"id": name, "image": name}) for name in ("a.png", "deep/b.png")]
+    (folder / "rows" / "t.jsonl").write_text("\n".join(lines) + "\n")
+    for source, options in ((folder, {}), (folder / "rows", {"images": str(folder)})):
+        whole = rows(source, tmp_path, f"whole-{source.name}", **options)
+        monkeypatch.chdir(folder.parent)
+        options = {name: os.path.relpath(value) for name, value in options.items()}
+        model, out = Hashing(), tmp_path / f"out-{source.name}"
+        model.dies_at = 1
+        with pytest.raises(KeyboardInterrupt):
+            run(os.path.relpath(source), out, model, unit=1, **options)
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        options = {name: os.path.relpath(folder) for name in options}
+        assert rows(os.path.relpath(source), tmp_path, out.name, unit=1, **options) == whole
+
+
+def test_a_file_may_have_colons_in_its_name(folder, tmp_path):
+    (folder / "a::b.png").write_bytes(encoded_image(5))
+    assert [row["status"] for row in rows(folder, tmp_path)] == ["ok"] * 4
 
 
 def test_a_bucket_is_read_like_a_folder(bucket, folder, tmp_path):
@@ -180,6 +205,32 @@ def test_parquet_with_bytes_and_with_names(folder, tmp_path, bucket):
     (tmp_path / "tables" / "n.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(DataError, match="not a Parquet file"):
         ids(tmp_path / "tables")
+
+
+def test_a_network_that_fails_in_a_table_is_asked_again_and_does_not_end_the_job(bucket, tmp_path, monkeypatch):
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    class NetworkGone(Exception):
+        """As the libraries below fsspec raise: no OSError."""
+
+    for name, number in (("a", 1), ("b", 2)):
+        file = BytesIO()
+        pyarrow.parquet.write_table(arrow.table({"id": [name], "image": [encoded_image(number)]}), file)
+        bucket.pipe(f"/bucket/t/{name}.parquet", file.getvalue())
+    items, failing = [*list_items(f"{MEMORY}/t")], {"a": 3, "b": 99}
+
+    def flaky(file, *size):
+        name = file.path.rpartition("/")[2][0]
+        failing[name] -= 1
+        if failing[name] >= 0:
+            raise NetworkGone("connection reset")
+        return BytesIO.read(file, *size)
+
+    monkeypatch.setattr(MemoryFile, "read", flaky)
+    assert content(items[0]).images == [encoded_image(1)]
+    with pytest.raises(DataError, match=r"connection reset \(5 attempts\)"):
+        content(items[1])
 
 
 def add(tar, name, data):

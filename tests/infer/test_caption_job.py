@@ -8,21 +8,27 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 import zstandard
 from caption_process import Hashing, run
 from PIL import Image
 from tiny import encoded_image, make_model
+from typer.testing import CliRunner
 
+import jvlm
 from jvlm import files
-from jvlm.errors import DataError, UsageError
+from jvlm.cli import app
+from jvlm.errors import EXIT_ITEM_ERRORS, DataError, JvlmError, UsageError
 from jvlm.files import read_json, read_json_lines, sha256_bytes, sha256_file
 from jvlm.images.shards import ShardReader, check_shards
 from jvlm.infer.caption import job, unit
+from jvlm.infer.caption.forecast import forecast
 from jvlm.infer.caption.ledger import Ledger, Torn
-from jvlm.infer.caption.plan import Settings
+from jvlm.infer.caption.plan import Settings, load_plan
 from jvlm.infer.caption.unit import CODES, Tools
 from jvlm.infer.generate import VisionLanguageModel
-from jvlm.sample import CAPTION_PROMPT
+from jvlm.model.directory import save_model
+from jvlm.sample import CAPTION_PROMPT, ImageRef, Message, Sample
 
 COLUMNS = [
     "id", "image_sha256", "text", "status", "error_code", "error", "n_tokens", "finish_reason", "model_hash",
@@ -167,6 +173,18 @@ def test_a_unit_that_was_damaged_on_the_disk_is_made_again(folder, tmp_path):
         assert output(tmp_path / "out") == whole
 
 
+def test_a_unit_that_another_process_has_made_again_is_not_forgotten(folder, tmp_path, monkeypatch):
+    finish, model = job._finish, Hashing()
+
+    def torn_then_mended(*arguments):
+        monkeypatch.setattr(job, "_finish", finish)
+        raise Torn("the rows are not those of their record", where="units/000001.jsonl")
+
+    monkeypatch.setattr(job, "_finish", torn_then_mended)
+    assert run(folder, tmp_path / "out", model, unit=2).written == 10
+    assert len(model.seen) == len(set(model.seen)) == 6
+
+
 def test_a_disk_that_keeps_nothing_ends_the_job(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(Ledger, "rows", _torn)
     with pytest.raises(DataError, match="not those of their record"):
@@ -194,8 +212,20 @@ def test_too_many_failures_end_the_job_and_keep_what_is_done(folder, tmp_path):
         run(folder, tmp_path / "out", unit=10, max_failures=0.3)
     assert not (tmp_path / "out" / "captions.jsonl").exists()
     model = Hashing()
+    with pytest.raises(DataError, match="4 of 10 rows failed"):  # as often as it is started
+        run(folder, tmp_path / "out", model, unit=10, max_failures=0.3)
     assert run(folder, tmp_path / "out", model, unit=10, max_failures=0.4).complete
     assert model.seen == []
+
+
+def test_a_job_that_failures_ended_goes_on_when_they_are_tried_again(folder, tmp_path):
+    """What failed before must not end it once more, before its turn has come."""
+    with pytest.raises(DataError, match="2 of 10 rows failed"):
+        run(folder, tmp_path / "out", unit=2, max_failures=0.1)
+    for number, name in enumerate(BAD, 20):
+        (folder / name).write_bytes(encoded_image(number))
+    report = run(folder, tmp_path / "out", unit=2, max_failures=0.1, retry_failed=True)
+    assert (report.complete, report.rows, report.errors) == (True, 10, 0)
 
 
 def test_a_model_that_fails_on_one_image_costs_one_row(folder, tmp_path):
@@ -211,8 +241,22 @@ def test_a_model_that_fails_on_one_image_costs_one_row(folder, tmp_path):
     assert sum(row["status"] == "ok" for row in rows.values()) == 5
 
 
+def test_a_model_that_fails_on_everything_makes_no_rows(folder, tmp_path):
+    """A machine whose GPU is gone must not make bad rows of all that is left, faster than others caption it."""
+
+    class Dead(Hashing):
+        def generate(self, samples, **options):
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+    prompts = ("一つ", "二つ")
+    with pytest.raises(JvlmError, match=r"fails on all of 12 requests: RuntimeError: CUDA error.*run the command"):
+        run(folder, tmp_path / "out", Dead(), unit=10, prompts=prompts)
+    assert Ledger(tmp_path / "out").records == {}
+    assert run(folder, tmp_path / "out", unit=10, prompts=prompts).errors == 8
+
+
 def test_what_goes_through_the_model_together_is_the_unit_s_alone(folder, tmp_path, monkeypatch):
-    """Also where the images of a unit are too many bytes for one slice; every draw of the job differs."""
+    """Also where the images of a unit are too many bytes for one slice; every row's draws differ."""
     first, again = Hashing(), Hashing()
     run(folder, tmp_path / "a", first, unit=4, temperature=1.0)
     again.dies_at = 1
@@ -221,15 +265,26 @@ def test_what_goes_through_the_model_together_is_the_unit_s_alone(folder, tmp_pa
     again.dies_at = None
     run(folder, tmp_path / "b", again, unit=4, temperature=1.0)
     assert sorted(again.calls) == sorted(first.calls)
+    assert len(first.calls) == 2  # bad images make no call
     assert output(tmp_path / "a") == output(tmp_path / "b")
-    assert len({seed for _, seed in first.calls}) == len(first.calls) == 2  # two bad images make no call
+    rows = read_json_lines(tmp_path / "a" / "captions.jsonl")
+    assert [row["id"] for row in rows] == names(folder)
+    assert len({row["seed"] for row in rows}) == len(rows)
     monkeypatch.setattr(unit, "SLICE_BYTES", 1)
     monkeypatch.setattr(unit, "READERS", 1)
     sliced = Hashing()
     run(folder, tmp_path / "c", sliced, unit=8, temperature=1.0)
     assert max(len(ids) for ids, _ in sliced.calls) <= 4
-    assert len({seed for _, seed in sliced.calls}) == len(sliced.calls) == 2
-    assert [row["id"] for row in read_json_lines(tmp_path / "c" / "captions.jsonl")] == names(folder)
+    assert output(tmp_path / "c") == output(tmp_path / "a")  # a row's draws are its own
+
+
+def test_a_mended_row_is_what_it_would_have_been(folder, tmp_path):
+    """Draws depend on the row, not on the company in which it was tried again."""
+    run(folder, tmp_path / "out", unit=10, temperature=1.0)
+    (folder / "empty.jpg").write_bytes(encoded_image(20))
+    run(folder, tmp_path / "out", unit=10, temperature=1.0, retry_failed=True)
+    run(folder, tmp_path / "whole", unit=10, temperature=1.0)
+    assert output(tmp_path / "out") == output(tmp_path / "whole")
 
 
 def test_all_formats_hold_the_same_rows(folder, tmp_path):
@@ -260,6 +315,26 @@ def test_all_formats_hold_the_same_rows(folder, tmp_path):
     run(folder, tmp_path / "later", model, unit=4, formats=("parquet",))  # another format costs no second caption
     assert model.seen == []
     assert (tmp_path / "later" / "captions.parquet").exists()
+
+
+def test_an_output_of_an_earlier_call_is_kept_in_step(folder, tmp_path):
+    pytest.importorskip("pyarrow")
+    run(folder, tmp_path / "out", unit=4)
+    (folder / "empty.jpg").write_bytes(encoded_image(20))
+    run(folder, tmp_path / "out", unit=4, retry_failed=True, formats=("parquet",))
+    run(folder, tmp_path / "whole", unit=4, formats=("parquet", "jsonl"))
+    assert output(tmp_path / "out") == output(tmp_path / "whole")
+    results = [read_json(tmp_path / name / "result.json") for name in ("out", "whole")]
+    assert results[0] == results[1]
+
+
+def test_no_text_file_is_written_over_another(tmp_path):
+    names = ("a.jpg", "a.png.jpg", "a.png")  # a.txt, a.png.txt, and what is left
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(encoded_image(number))
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    run(tmp_path / "list.txt", tmp_path / "out", formats=("txt",))
+    assert len({path.read_text() for path in (tmp_path / "out" / "captions").rglob("*.txt")}) == 3
 
 
 def test_a_row_of_the_first_copy_is_named_by_the_others(tmp_path):
@@ -319,6 +394,17 @@ def test_a_real_model_captions_odd_sizes_and_refuses_long_prompts(folder, tmp_pa
     assert sum(row["error_code"] == "prompt_too_long" for row in long) == 6
 
 
+def test_a_drawn_caption_can_be_made_again_from_its_row(folder, tmp_path, tokenizer, processor):
+    model = VisionLanguageModel(make_model(tokenizer), processor)
+    settings = Settings(str(folder), "m", max_new_tokens=6, unit=10, threads=1, temperature=1.0, seed=5)
+    job.caption(tmp_path / "out", settings, lambda: Tools(model))
+    rows = [row for row in read_json_lines(tmp_path / "out" / "captions.jsonl") if row["status"] == "ok"]
+    for row in rows[2:4]:
+        sample = Sample("x", [Message("user", [0, CAPTION_PROMPT])], [ImageRef(path=str(folder / row["id"]))])
+        (again,) = model.generate([sample], max_new_tokens=6, temperature=1.0, seed=[row["seed"]])
+        assert again.text == row["text"]
+
+
 def test_dicom_files_are_images_too(tmp_path):
     dicom = pytest.importorskip("pydicom", reason="the medical extra is not installed: pip install 'jvlm[medical]'")
     example = dicom.data.get_testdata_file("CT_small.dcm", download=False)
@@ -330,3 +416,32 @@ def test_dicom_files_are_images_too(tmp_path):
     report = run(tmp_path / "images", tmp_path / "out", formats=("jsonl", "shards"))
     assert (report.rows, report.errors) == (2, 0)
     assert read_json(tmp_path / "out" / "result.json")["outputs"]["shards"] == {"samples": 1, "left_out": 1}
+
+
+def test_a_dry_run_computes_with_the_threads_of_the_job(folder):
+    seen = []
+
+    class Watched(Hashing):
+        def generate(self, samples, **options):
+            seen.append(torch.get_num_threads())
+            return super().generate(samples, **options)
+
+    before = torch.get_num_threads()
+    found = forecast(Settings(str(folder), "m", threads=before + 1), lambda: Tools(Watched()), 5)
+    assert {*seen} == {before + 1}
+    assert torch.get_num_threads() == before
+    assert (found.items, found.tried) == (10, 5)
+
+
+def test_the_command_captions_with_weights_of_8_bits(folder, tmp_path, tokenizer, processor, monkeypatch):
+    save_model(tmp_path / "model", make_model(tokenizer), processor)
+    seen, load = [], jvlm.load
+    monkeypatch.setattr(jvlm, "load", lambda model, weights: seen.append(weights) or load(model))
+    command = ["caption", str(tmp_path / "model"), str(folder), "--max-new-tokens", "2", "--json"]
+    for name, options in (("full", []), ("int8", ["--int8"])):
+        told = CliRunner().invoke(app, [*command, "--out", str(tmp_path / name), *options])
+        assert told.exit_code == EXIT_ITEM_ERRORS, told.output
+        assert load_plan(tmp_path / name / "plan").settings.weights == name
+    assert seen == ["full", "int8"]
+    told = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "full"), "--int8"])
+    assert isinstance(told.exception, UsageError)

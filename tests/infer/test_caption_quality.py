@@ -14,9 +14,10 @@ from jvlm.errors import UsageError
 from jvlm.infer.caption.clip_score import ClipScores
 from jvlm.infer.caption.duplicates import DISTANCE, FirstSeen, difference_hash
 from jvlm.infer.caption.inputs import Item
-from jvlm.infer.caption.plan import Settings, model_hash
+from jvlm.infer.caption.plan import Settings
 from jvlm.infer.caption.quality import quality, repetition, simplified_only
 from jvlm.infer.caption.unit import Tools, caption_items
+from jvlm.infer.identity import model_hash
 from jvlm.model.contrast import caption_ids
 from jvlm.model.directory import save_model
 from jvlm.model.processor import Processor

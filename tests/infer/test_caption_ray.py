@@ -3,9 +3,15 @@
 from types import SimpleNamespace
 
 import pytest
+from caption_process import run
+from tiny import encoded_image
 
 from jvlm.errors import DataError, JvlmError
-from jvlm.infer.caption.on_ray import _hand_out
+from jvlm.files import read_json
+from jvlm.infer.caption import on_ray
+from jvlm.infer.caption.leases import Leases
+from jvlm.infer.caption.on_ray import SILENCE_SECONDS, _hand_out, gpu_share, longest_silence
+from jvlm.infer.caption.worker import Worker
 
 
 class TaskFailed(Exception):
@@ -86,3 +92,39 @@ def test_it_never_waits_for_ever_and_says_whose_fault_it_was():
         hand_out(fail(TaskFailed(ValueError("x"))), {0: 0})
     with pytest.raises(JvlmError, match="unit 0 ended the process again and again"):
         hand_out(fail(ActorDied("killed")), {0: 0})
+
+
+def test_a_large_unit_on_a_slow_machine_is_no_hang():
+    assert longest_silence(1) == SILENCE_SECONDS
+    assert longest_silence(500) / 500 >= 20  # seconds for each row
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "share"), [(0, 4, 0), (4, 4, 1), (8, 4, 1), (2, 4, 1 / 2), (2, 3, 1 / 2), (1, 3, 1 / 3)]
+)
+def test_workers_share_the_gpus_and_none_is_left_without_one(gpus, workers, share):
+    assert gpu_share(gpus, workers) == share
+    assert not share or int(1 / share) * gpus >= workers
+
+
+def test_rows_that_ray_s_actors_mended_are_counted_as_such(tmp_path, monkeypatch):
+    """The ledger of the process that hands out the units has seen the older records."""
+    source, out = tmp_path / "images", tmp_path / "out"
+    source.mkdir()
+    (source / "a.png").write_bytes(encoded_image(1))
+    (source / "b.png").write_bytes(b"")
+    assert run(source, out, unit=1, max_failures=1).errors == 1
+    (source / "b.png").write_bytes(encoded_image(2))
+
+    def work(out, load, todo, workers, tell, stopped, silence):
+        with Leases(tmp_path / "other") as leases:  # the actors' own
+            worker = Worker(out, load, leases)
+            for unit, above in todo.items():
+                worker.caption(unit, above)
+                tell()
+        return worker.written
+
+    monkeypatch.setattr(on_ray, "work_on_ray", work)
+    report = run(source, out, unit=1, retry_failed=True, ray_workers=2, max_failures=0)
+    assert (report.errors, report.written, report.complete) == (0, 1, True)
+    assert read_json(out / "progress.json")["failed"] == 0

@@ -7,9 +7,10 @@ from tiny import encoded_image, make_model
 from typer.testing import CliRunner
 
 from jvlm.cli import app
-from jvlm.errors import UsageError
-from jvlm.infer.conversation import Conversation, Settings, Turn, model_hash
+from jvlm.errors import DataError, UsageError
+from jvlm.infer.conversation import Conversation, Settings, Turn
 from jvlm.infer.generate import load_model
+from jvlm.infer.identity import model_hash
 from jvlm.model.directory import save_model
 
 
@@ -53,6 +54,12 @@ def test_another_answer_is_told(held) -> None:
     told = CliRunner().invoke(app, ["replay", str(path), str(folder), "--turn", "2"])
     assert told.exit_code == 1
     assert "instead of: 別の答え" in told.output
+
+
+def test_a_folder_that_holds_no_model_is_told(held, tmp_path: Path) -> None:
+    _, path = held
+    told = CliRunner().invoke(app, ["replay", str(path), str(tmp_path / "none")])
+    assert isinstance(told.exception, DataError)
 
 
 def test_another_model_is_refused(held, tokenizer, processor, tmp_path: Path) -> None:

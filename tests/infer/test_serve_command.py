@@ -8,6 +8,7 @@ from server import ask, running
 from tiny import make_model
 
 from jvlm import cli
+from jvlm.infer.serve import run
 from jvlm.infer.serve.guard import Guard
 from jvlm.infer.serve.run import is_loopback
 from jvlm.model.directory import save_model
@@ -73,6 +74,14 @@ def test_elsewhere_without_a_key_it_warns(start, tmp_path, monkeypatch):
     assert "s3cret" not in errors
     monkeypatch.setenv("JVLM_API_KEY", "from-the-environment")
     assert start("--host", "0.0.0.0")[2]["key"] == "from-the-environment"
+
+
+def test_weights_of_8_bits(start, monkeypatch):
+    seen, load = [], run.load_model
+    monkeypatch.setattr(run, "load_model", lambda folder, weights: seen.append(weights) or load(folder))
+    for options in ((), ("--int8",)):
+        assert start(*options)[0] == 0
+    assert seen == ["full", "int8"]
 
 
 def test_mistakes_are_told(start, tmp_path):

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+import weakref
 
 import openai
 import pytest
@@ -11,6 +12,7 @@ from echo import Echo
 from server import ask, client, running, user
 
 from jvlm.infer.serve.app import make_app
+from jvlm.infer.serve.schema import read_chat
 from jvlm.infer.service import Service
 
 MODEL = "tiny"
@@ -108,6 +110,44 @@ def test_overload_is_answered_with_when_to_come_again(slow):
         assert caught.value.response.headers["retry-after"] == "1"
         assert caught.value.type == "rate_limit_error"
     until(lambda: service.counters.cancelled == 2)
+
+
+def test_bodies_that_wait_to_be_read_are_bounded_too(monkeypatch):
+    """Each may hold many pictures: they must not pile up before the queue, where nothing counts them."""
+    monkeypatch.setattr("jvlm.infer.serve.app.BODIES", 2)
+    model, gate, inside = Echo(), threading.Event(), []
+    tokens = model.prompt_tokens
+
+    def slow_tokens(request):
+        inside.append(request)
+        assert gate.wait(20)
+        return tokens(request)
+
+    model.prompt_tokens = slow_tokens
+    service = Service(model)
+    with running(make_app(service, MODEL)) as url:
+        with send(url, "a", False), send(url, "b", False):
+            until(lambda: len(inside) == 2)
+            with pytest.raises(openai.RateLimitError):
+                client(url, timeout=5).chat.completions.create(model=MODEL, messages=[user("c")])
+            gate.set()
+            until(lambda: service.counters.answered == 2)
+    service.close()
+
+
+def test_what_was_sent_is_not_kept_while_it_is_answered(slow, monkeypatch):
+    url, service, _ = slow
+    seen = []
+
+    def read(body):
+        chat = read_chat(body)
+        seen.append(weakref.ref(chat))
+        return chat
+
+    monkeypatch.setattr("jvlm.infer.serve.app.read_chat", read)
+    with send(url, "a" * 50, False), send(url, "b" * 50, True):
+        until(lambda: (service.running, service.waiting) == (1, 1))
+        until(lambda: [reference() for reference in seen] == [None, None])
 
 
 def test_a_stream_comes_while_the_answer_is_written(slow):

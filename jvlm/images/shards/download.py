@@ -20,7 +20,7 @@ def scheme_of(location: str) -> str | None:
     if location.startswith("pipe:"):
         raise UsageError("pipe: runs a shell command", where=location, fix="give a folder or an address")
     scheme, mark, _ = location.partition("://")
-    if not mark and "::" not in location:
+    if not mark:
         return None
     if scheme not in SCHEMES or "::" in location:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)

@@ -24,8 +24,10 @@ class ClipScores:
             fix = "name one with images and texts, such as clip/model of a run"
             raise UsageError(f"holds a '{loaded.kind}' model, no CLIP", where=folder, fix=fix)
         assert loaded.processor.vision is not None
-        self._model, self._processor, self._config = loaded.model, loaded.processor, loaded.processor.vision
-        self._normalise = VisionTower(self._config, loaded.model.visual).normalise
+        self._processor, self._config = loaded.processor, loaded.processor.vision
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = loaded.model.to(self._device)
+        self._normalise = VisionTower(self._config, self._model.visual).normalise
 
     def pixels(self, image: Image.Image) -> np.ndarray:
         """uint8 ``[1, 3, S, S]``, as the model sees a picture."""
@@ -37,8 +39,8 @@ class ClipScores:
         found: list[float] = []
         for begin in range(0, len(texts), BATCH):
             chosen = slice(begin, begin + BATCH)
-            ids = caption_ids(self._processor, list(texts[chosen]), self._config.text_length)
-            views = torch.from_numpy(np.concatenate(pixels[chosen]))
+            ids = caption_ids(self._processor, list(texts[chosen]), self._config.text_length).to(self._device)
+            views = torch.from_numpy(np.concatenate(pixels[chosen])).to(self._device)
             images = self._model.encode_image(self._normalise(views), normalize=True)
             words = self._model.encode_text(ids, normalize=True)
             found += (images * words).sum(1).double().tolist()

@@ -5,12 +5,12 @@ import re
 from functools import lru_cache
 from pathlib import PurePosixPath
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from jvlm.errors import DataError
 from jvlm.images.load import SUFFIXES
 from jvlm.infer.caption.inputs import Item, pyarrow
-from jvlm.infer.caption.places import join, open_file, read_file, read_range
+from jvlm.infer.caption.places import join, read_file, read_range, reading
 
 IMAGES = ("images", "image", "file_name")
 """Columns that name images or hold them, the first that is there counts; `images` is a list."""
@@ -132,11 +132,15 @@ def _parquet_row(address: str, group: int, row: int) -> dict[str, Any]:
 def _group(address: str, group: int) -> Any:
     """The table of a row group, whose rows are read one after the other."""
     arrow = pyarrow(address)
-    try:
-        with open_file(address) as raw, arrow.parquet.ParquetFile(raw) as file:
-            return file.read_row_group(group)
-    except (arrow.ArrowException, OSError) as error:
-        raise DataError(f"the row group cannot be read: {error}", where=address) from None
+
+    def read(raw: BinaryIO) -> Any:
+        try:
+            with arrow.parquet.ParquetFile(raw) as file:
+                return file.read_row_group(group)
+        except arrow.ArrowException as error:
+            raise DataError(f"the row group cannot be read: {error}", where=address) from None
+
+    return reading(address, read)
 
 
 def _is_image(field: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from jvlm.infer.caption.ledger import encoded
 from jvlm.infer.caption.plan import Plan, Settings, load_plan, make_plan
 from jvlm.infer.caption.unit import caption_items
-from jvlm.infer.caption.worker import Load
+from jvlm.infer.caption.worker import Load, threads
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,11 @@ def forecast(settings: Settings, load: Load, count: int) -> Forecast:
         count = min(count, plan.num_items)
         chosen = [plan.item(number * plan.num_items // count) for number in range(count)]
         tools = load()
-        caption_items(chosen[:1], tools, plan.settings)  # what is done once is not the job's speed
-        began = time.perf_counter()
-        rows = caption_items(chosen, tools, plan.settings)
-        seconds = time.perf_counter() - began
+        with threads(plan.settings.threads):
+            caption_items(chosen[:1], tools, plan.settings)  # what is done once is not the job's speed
+            began = time.perf_counter()
+            rows = caption_items(chosen, tools, plan.settings)
+            seconds = time.perf_counter() - began
     codes: dict[str, int] = {}
     for row in rows:
         if row["error_code"] is not None:

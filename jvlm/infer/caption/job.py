@@ -6,7 +6,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from jvlm.files import read_json, sha256_file, write_json
 from jvlm.infer.caption.leases import MERGING, Leases
 from jvlm.infer.caption.ledger import Ledger, Torn
 from jvlm.infer.caption.outputs import NAMES, check_formats, merge
+from jvlm.infer.caption.places import absolute
 from jvlm.infer.caption.plan import Plan, Settings, ensure_plan
 from jvlm.infer.caption.progress import Progress, Watch
 from jvlm.infer.caption.summary import Census, write_summary
@@ -70,30 +71,40 @@ def caption(
     check_formats(formats)
     if out.is_file() or out.suffix in (".jsonl", ".parquet"):
         raise UsageError("a job has a folder, not a file", where=out, fix="name a folder; captions.jsonl comes there")
+    images = None if settings.images is None else absolute(settings.images)
+    settings = replace(settings, source=absolute(settings.source), images=images)
     with Leases(out / "leases") as leases, noted_sigterm() as stopped:
         plan = ensure_plan(out, settings, leases)
         ledger = Ledger(out)
         watch = Watch(out, plan, ledger)
-        retry = {u: r.attempt for u, r in ledger.records.items() if r.failed} if retry_failed else {}
+        again = {u: r.attempt for u, r in ledger.records.items() if r.failed} if retry_failed else {}
         torn: set[int] = set()
         written = 0
 
-        def tell() -> None:
-            progress = watch.progress()
-            on_progress(progress)
-            if progress.failed > max_failures * progress.rows:
-                what = f"{progress.failed} of {progress.rows} rows failed, more than a share of {max_failures:g}"
+        def check_failures() -> None:
+            """Those that are to be tried again are none yet."""
+            failed = sum(r.failed for u, r in ledger.records.items() if r.attempt > again.get(u, 0))
+            if failed > max_failures * plan.num_rows:
+                what = f"{failed} of {plan.num_rows} rows failed, more than a share of {max_failures:g}"
                 fix = "see error_code in units/*.jsonl; then --retry-failed, or a greater --max-failures"
                 raise DataError(what, where=out, fix=fix)
 
+        def tell() -> None:
+            on_progress(watch.progress())
+            check_failures()
+
+        check_failures()  # a job that ended so does not go on by being started again
         while True:
             undone = dict.fromkeys((unit for unit in range(plan.units) if unit not in ledger.records), 0)
-            todo = undone | retry
-            retry = {}
+            todo = undone | again
             if todo and ray_workers:
-                from jvlm.infer.caption.on_ray import work_on_ray
+                from jvlm.infer.caption.on_ray import longest_silence, work_on_ray
 
-                written += work_on_ray(out, load, todo, ray_workers, tell, stopped)
+                rows = plan.settings.unit * plan.settings.rows_per_item
+                written += work_on_ray(out, load, todo, ray_workers, tell, stopped, longest_silence(rows))
+                for unit in todo:
+                    ledger.look(unit)  # as the actors left it
+                check_failures()
             else:
                 written += _work(Worker(out, load, leases, ledger), todo, tell, stopped)
             if stopped() and any(unit not in ledger.records for unit in range(plan.units)):
@@ -139,15 +150,18 @@ def _from_my_place(todo: dict[int, int]) -> list[int]:
 
 
 def _finish(out: Path, plan: Plan, leases: Leases, formats: tuple[str, ...]) -> None:
-    """Merge, unless that was done with the same units and outputs. Raises Torn."""
+    """Merge, unless that was done with the same units and outputs; those of earlier are kept in step. Raises Torn."""
     with leases.hold(MERGING, wait=True):
         ledger = Ledger(out)  # as it is on the disk
         missing = [unit for unit in range(plan.units) if unit not in ledger.records]
         if missing:
             raise Torn("the unit is not done", where=out / "units" / f"{missing[0]:06d}.jsonl")
         digest = hashlib.sha256("".join(ledger.records[unit].sha256 for unit in range(plan.units)).encode()).hexdigest()
-        if _is_merged(out, digest, formats):
+        before = _merged(out)
+        there = {name for name in before["outputs"] if (out / NAMES[name]).exists()}
+        if before["units_sha256"] == digest and there >= set(formats):
             return
+        formats = tuple(name for name in NAMES if name in there or name in formats)
         for leftover in out.glob(".captions*.tmp"):  # of processes that were killed while they merged
             with suppress(OSError):
                 leftover.unlink()
@@ -161,13 +175,13 @@ def _finish(out: Path, plan: Plan, leases: Leases, formats: tuple[str, ...]) -> 
         write_json(out / RESULT, record)
 
 
-def _is_merged(out: Path, digest: str, formats: tuple[str, ...]) -> bool:
+def _merged(out: Path) -> dict[str, Any]:
+    """What `result.json` says of an earlier merge."""
     try:
-        result = read_json(out / RESULT)
+        found: dict[str, Any] = read_json(out / RESULT)
     except DataError:
-        return False
-    there = all(name in result["outputs"] and (out / NAMES[name]).exists() for name in formats)
-    return bool(there and result["units_sha256"] == digest)
+        return {"units_sha256": None, "outputs": {}}
+    return found
 
 
 def _report(plan: Plan, ledger: Ledger, written: int, complete: bool) -> CaptionReport:

@@ -93,7 +93,10 @@ class Ledger:
         return [json.loads(line) for line in data.split(b"\n")[:-1]]
 
     def forget(self, unit: int) -> None:
-        """Count a unit as not done."""
+        """Count a unit as not done, unless it is whole again: another process may have made it meanwhile."""
+        with suppress(Torn):
+            self.rows(unit)
+            return
         self.records.pop(unit, None)
         self._path(unit, "json").unlink(missing_ok=True)
 

@@ -8,6 +8,7 @@ it again; what was committed stays.
 """
 
 import logging
+import math
 import os
 import signal
 import time
@@ -20,8 +21,8 @@ from jvlm.infer.caption.leases import Leases
 from jvlm.infer.caption.worker import Load, Worker
 
 PATIENCE_SECONDS = 1.0
-SILENCE_SECONDS = 1800.0
-"""Without a unit done for so long, the job ends with an error."""
+SILENCE_SECONDS, SILENCE_SECONDS_A_ROW = 1800.0, 30.0
+"""Without a unit done for so long, the greater of the two, the job ends with an error."""
 _ATTEMPTS = 10  # of a unit whose actor dies: one that kills every process must not go on for ever
 _STORE_BYTES = 100 * 2**20  # nothing but numbers of units passes through Ray's store
 
@@ -41,6 +42,11 @@ class _Actor:
         return done, self._worker.written - before
 
 
+def longest_silence(unit_rows: int) -> float:
+    """Seconds to wait for a unit of so many rows: a large one on a slow machine takes hours and is no hang."""
+    return max(SILENCE_SECONDS, SILENCE_SECONDS_A_ROW * unit_rows)
+
+
 def work_on_ray(
     out: Path,
     load: Load,
@@ -48,7 +54,7 @@ def work_on_ray(
     workers: int,
     tell: Callable[[], None],
     stopped: Callable[[], bool],
-    silence: float = SILENCE_SECONDS,
+    silence: float,
 ) -> int:
     """Do the units of `todo` (unit → attempts it had) with `workers` actors; returns the rows that they wrote.
 
@@ -59,14 +65,21 @@ def work_on_ray(
     ray = _started(workers)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        gpus = 1 if ray.cluster_resources().get("GPU", 0) >= workers else 0
+        share = gpu_share(ray.cluster_resources().get("GPU", 0), workers)
         # dead actors come back however often they die; a unit's tries are limited, so that the job ends
-        kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=_ATTEMPTS)(_Actor)
+        kind = ray.remote(num_cpus=1, num_gpus=share, max_restarts=-1, max_task_retries=_ATTEMPTS)(_Actor)
         actors = [kind.remote(str(out.absolute()), load) for _ in range(min(workers, len(todo)))]
         return _hand_out(ray, actors, todo, tell, stopped, silence)
     finally:
         ray.shutdown()
         signal.signal(signal.SIGTERM, before)
+
+
+def gpu_share(gpus: float, workers: int) -> float:
+    """Of a GPU for each worker: one, or where there are fewer, so much that as many as need be fit on each. An actor
+    that asks for none would not see any.
+    """
+    return 1 / max(math.ceil(workers / gpus), 1) if gpus else 0.0
 
 
 def _hand_out(

@@ -129,8 +129,8 @@ def _text_files(path: Path) -> Iterator[Write]:
                 if row["status"] != "ok":
                     continue
                 whole = _safe_name(row["id"])
-                short = str(PurePosixPath(whole).with_suffix(""))
-                name = short if short not in taken else whole
+                short, other = str(PurePosixPath(whole).with_suffix("")), _hashed(row["id"])
+                name = next(name for name in (short, whole, other) if name not in taken)
                 taken.add(name)
                 file = new / f"{name}.txt"
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,11 @@ def _safe_name(identity: str) -> str:
     parts = PurePosixPath(identity).parts
     plain = bool(parts) and not identity.startswith("/") and all(part not in ("..", ".") for part in parts)
     plain = plain and "\0" not in identity and "://" not in identity and max(len(p.encode()) for p in parts) <= 200
-    return str(PurePosixPath(*parts)) if plain else "id_" + sha256_bytes(identity.encode())[:32]
+    return str(PurePosixPath(*parts)) if plain else _hashed(identity)
+
+
+def _hashed(identity: str) -> str:
+    return "id_" + sha256_bytes(identity.encode())[:32]
 
 
 def _samples(plan: Plan, ledger: Ledger, left_out: list[str]) -> Iterator[Sample]:

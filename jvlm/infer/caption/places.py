@@ -41,6 +41,11 @@ def files_of(source: str) -> tuple[str, list[str]]:
     return str(root), _shown(name for name in found if (root / name).is_file())
 
 
+def absolute(location: str) -> str:
+    """An address as it is, a path from the root on: a job's other processes may have another working folder."""
+    return location if transport.scheme_of(location) else os.path.abspath(location)
+
+
 def join(root: str, name: str) -> str:
     """The address of a name below `root`. Raises DataError for a name that leads out of it."""
     parts = PurePosixPath(name).parts
@@ -57,6 +62,22 @@ def open_file(address: str) -> BinaryIO:
         except OSError as error:
             raise DataError(f"cannot be read: {error.strerror}", where=address) from None
     return cast(BinaryIO, _remote(address, lambda files, path: files.open(path, "rb")))
+
+
+def reading(address: str, read: Callable[[BinaryIO], T]) -> T:
+    """What `read` makes of an open file; one elsewhere is opened several times, should it fail. Raises DataError."""
+    if transport.scheme_of(address) is not None:
+
+        def opened(files: Any, path: str) -> T:
+            with files.open(path, "rb") as file:
+                return read(file)
+
+        return _remote(address, opened)
+    with open_file(address) as file:
+        try:
+            return read(file)
+        except OSError as error:
+            raise DataError(f"cannot be read: {error}", where=address) from None
 
 
 def read_file(address: str, limits: Limits = DEFAULT_LIMITS) -> bytes:

@@ -9,17 +9,20 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jvlm.errors import DataError, UsageError
-from jvlm.files import new_folder, read_json, sha256_bytes, verify_folder, write_json
+from jvlm.files import new_folder, read_json, verify_folder, write_json
 from jvlm.infer.caption.content import content
 from jvlm.infer.caption.inputs import Item, list_items
 from jvlm.infer.caption.leases import PLANNING, Leases
 from jvlm.infer.caption.prompts import names_in
+
+if TYPE_CHECKING:
+    from jvlm.model.int8 import Weights
 
 UNIT = 500
 _FORMAT = "jvlm-caption-1"
@@ -30,7 +33,7 @@ class Settings:
     """All that the rows of a job depend on. `model_hash` and `clip_hash` stand for weights, not for where they are."""
 
     source: str
-    """A folder, a glob, a list, shards, Parquet or JSONL, as it was given."""
+    """A folder, a glob, a list, shards, Parquet or JSONL."""
     model_hash: str
     images: str | None = None
     """The folder that names of images in a table are relative to; that of the table."""
@@ -45,6 +48,7 @@ class Settings:
     """Of each process's arithmetic, on which sums and in rare cases words depend; 0: what the job was planned with, at
     first the processors of the machine that plans it."""
     clip_hash: str | None = None
+    weights: "Weights" = "full"
 
     @property
     def rows_per_item(self) -> int:
@@ -82,13 +86,6 @@ class Plan:
     def item(self, number: int) -> Item:
         """One item, by its number in the job."""
         return self.items(number // self.settings.unit)[number % self.settings.unit]
-
-
-def model_hash(folder: Path) -> str:
-    """Of what a model directory holds, from the hashes that were written with it. Raises DataError."""
-    if not (folder / "config.json").is_file():
-        raise DataError("not a model directory: config.json is missing", where=folder)
-    return sha256_bytes(json.dumps(read_json(folder / "hashes.json"), sort_keys=True).encode())[:16]
 
 
 def ensure_plan(out: Path, settings: Settings, leases: Leases) -> Plan:

@@ -30,6 +30,8 @@ SLICE_BYTES = 256 * 2**20
 """Encoded images held at a time: a unit of more goes through the model in several slices."""
 READERS = 8
 """Images read and decoded at a time."""
+MANY = 8
+"""So many requests do not all fail by themselves: a machine whose GPU is gone would make bad rows of a whole job."""
 
 CODES = {
     "bad_row": "the row cannot be used: not JSON, no image, a field of the prompt is missing, …",
@@ -70,13 +72,14 @@ class _Prepared:
     fault: Fault | None = None
 
 
-def caption_items(items: Sequence[Item], tools: Tools, settings: Settings, name: object = 0) -> list[Row]:
-    """The rows of these items, in order, one for each prompt. `name` tells apart the draws of several units."""
-    rows: list[Row] = []
-    for number, prepared in enumerate(_slices(items, tools, settings)):
-        seed = int(sha256_bytes(f"{settings.seed}/{name}/{number}".encode())[:7], 16)
-        rows += _caption(prepared, tools, settings, seed)
-    return rows
+def caption_items(items: Sequence[Item], tools: Tools, settings: Settings) -> list[Row]:
+    """The rows of these items, in order, one for each prompt. Raises JvlmError when the model fails on everything."""
+    return [row for prepared in _slices(items, tools, settings) for row in _caption(prepared, tools, settings)]
+
+
+def seed_of(identity: str, settings: Settings) -> int:
+    """Of the draws of one row, so that it can be made again by itself."""
+    return int(sha256_bytes(f"{settings.seed}/{identity}".encode())[:7], 16)
 
 
 def _slices(items: Sequence[Item], tools: Tools, settings: Settings) -> Iterator[list[_Prepared]]:
@@ -132,11 +135,13 @@ def _code(error: JvlmError, data: bytes) -> str:
     return "damaged" if image_extension(data) or is_dicom(data) else "not_an_image"
 
 
-def _caption(prepared: Sequence[_Prepared], tools: Tools, settings: Settings, seed: int) -> list[Row]:
-    asked: list[tuple[_Prepared, str, int]] = []
-    for one in prepared:
-        given = templates(settings.prompts, one.fields)
-        asked += [(one, template, number) for number, template in enumerate(given)]
+def _caption(prepared: Sequence[_Prepared], tools: Tools, settings: Settings) -> list[Row]:
+    asked = [
+        (one, template, settings.row_id(one.item.id, number))
+        for one in prepared
+        for number, template in enumerate(templates(settings.prompts, one.fields))
+    ]
+    seeds = [seed_of(identity, settings) for *_, identity in asked]
     answers: list[Generation | Fault | None] = [one.fault for one, _, _ in asked]
     samples: dict[int, Sample] = {}
     for place, (one, template, _) in enumerate(asked):
@@ -148,34 +153,42 @@ def _caption(prepared: Sequence[_Prepared], tools: Tools, settings: Settings, se
                 continue
             images = [ImageRef(data=data) for data in one.images]
             samples[place] = Sample(one.item.id, [Message("user", [*range(len(images)), text])], images)
-    said = _answers(list(samples.values()), tools.model, settings, seed)
-    answers = [said.pop(0) if place in samples else answer for place, answer in enumerate(answers)]
+    said = iter(_answers([*samples.values()], [seeds[place] for place in samples], tools.model, settings))
+    answers = [next(said) if place in samples else answer for place, answer in enumerate(answers)]
     rows = []
-    for (one, template, number), answer in zip(asked, answers, strict=True):
+    for (one, template, identity), seed, answer in zip(asked, seeds, answers, strict=True):
         assert answer is not None
-        rows.append(_row(one, settings.row_id(one.item.id, number), template, answer, settings, seed))
+        rows.append(_row(one, identity, template, answer, settings, seed))
     if tools.clip is not None:
         _add_clip_scores(rows, [one.pixels for one, _, _ in asked], tools.clip)
     return rows
 
 
-def _answers(samples: list[Sample], model: Model, settings: Settings, seed: int) -> list[Generation | Fault]:
+def _answers(samples: list[Sample], seeds: list[int], model: Model, settings: Settings) -> list[Generation | Fault]:
     """What the model says to each; one that it cannot be asked does not keep the others from their answers."""
 
-    def generate(some: list[Sample]) -> list[Generation]:
+    def generate(numbers: Sequence[int]) -> list[Generation]:
         length, temperature = settings.max_new_tokens, settings.temperature
-        return model.generate(some, max_new_tokens=length, temperature=temperature, seed=seed) if some else []
+        some, own = [samples[number] for number in numbers], [seeds[number] for number in numbers]
+        return model.generate(some, max_new_tokens=length, temperature=temperature, seed=own) if some else []
 
+    everything = range(len(samples))
     try:
-        return [*generate(samples)]
+        return [*generate(everything)]
     except Exception:  # whatever it is, it must not end the job: who is to blame is found below
-        answers: list[Generation | Fault | None] = [_refusal(sample, model) for sample in samples]
-    good = [sample for sample, answer in zip(samples, answers, strict=True) if answer is None]
+        refused = {number: fault for number in everything if (fault := _refusal(samples[number], model))}
+    good = [number for number in everything if number not in refused]
+    given: dict[int, Generation | Fault] = {**refused}
     try:
-        given: Iterator[Generation | Fault] = iter(generate(good))
+        given |= zip(good, generate(good), strict=True)
     except Exception:
-        given = (_alone(sample, generate) for sample in good)
-    return [next(given) if answer is None else answer for answer in answers]
+        given |= {number: _alone(number, generate) for number in good}
+    answers = [given[number] for number in everything]
+    broken = [answer for answer in answers if isinstance(answer, Fault) and answer.code == "model_error"]
+    if len(broken) == len(answers) >= MANY:
+        fix = "see whether its device is well, then run the command again: the unit is not done"
+        raise JvlmError(f"the model fails on all of {len(answers)} requests: {broken[0].error}", fix=fix)
+    return answers
 
 
 def _refusal(sample: Sample, model: Model) -> Fault | None:
@@ -189,9 +202,9 @@ def _refusal(sample: Sample, model: Model) -> Fault | None:
     return None
 
 
-def _alone(sample: Sample, generate: Callable[[list[Sample]], list[Generation]]) -> Generation | Fault:
+def _alone(number: int, generate: Callable[[Sequence[int]], list[Generation]]) -> Generation | Fault:
     try:
-        return generate([sample])[0]
+        return generate([number])[0]
     except Exception as error:
         return Fault("model_error", _told(error))
 

@@ -2,8 +2,10 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jvlm.infer.caption.inputs import Item
 from jvlm.infer.caption.leases import Leases
@@ -11,18 +13,21 @@ from jvlm.infer.caption.ledger import Ledger, Record, Row, Torn
 from jvlm.infer.caption.plan import Plan, load_plan
 from jvlm.infer.caption.unit import Tools, caption_items
 
+if TYPE_CHECKING:
+    from jvlm.model.int8 import Weights
+
 Load = Callable[[], Tools]
 
 
-def load_tools(model: Path, clip: Path | None = None, batch_size: int = 64) -> Tools:
+def load_tools(model: Path, clip: Path | None = None, weights: "Weights" = "full") -> Tools:
     """The model, and the CLIP that scores, from their directories. Raises DataError, UsageError."""
     import jvlm
 
     if clip is None:
-        return Tools(jvlm.load(model, batch_size))
+        return Tools(jvlm.load(model, weights=weights))
     from jvlm.infer.caption.clip_score import ClipScores
 
-    return Tools(jvlm.load(model, batch_size), ClipScores(clip))
+    return Tools(jvlm.load(model, weights=weights), ClipScores(clip))
 
 
 class Worker:
@@ -59,28 +64,34 @@ class Worker:
             return self.ledger.commit(unit, rows, time.perf_counter() - began, attempt)
 
     def _rows(self, unit: int) -> list[Row]:
-        return self._captioned(self.plan.items(unit), unit)
+        return self._captioned(self.plan.items(unit))
 
     def _again(self, unit: int) -> list[Row]:
         """The rows of a unit, those of items with a failure new."""
         per_item, rows = self.plan.settings.rows_per_item, self.ledger.rows(unit)
         failed = sorted({number // per_item for number, row in enumerate(rows) if row["status"] == "error"})
         items = self.plan.items(unit)
-        found = self._captioned([items[number] for number in failed], unit)
+        found = self._captioned([items[number] for number in failed])
         for place, number in enumerate(failed):
             rows[number * per_item : (number + 1) * per_item] = found[place * per_item : (place + 1) * per_item]
         return rows
 
-    def _captioned(self, items: list[Item], unit: int) -> list[Row]:
-        """With the plan's number of threads: sums depend on it."""
+    def _captioned(self, items: list[Item]) -> list[Row]:
         if self._tools is None:
             self._tools = self._load()
-        torch = sys.modules.get("torch")  # there is a model that does without
-        before = torch.get_num_threads() if torch else 0
-        try:
-            if torch:
-                torch.set_num_threads(self.plan.settings.threads)
-            return caption_items(items, self._tools, self.plan.settings, unit)
-        finally:
-            if torch:
-                torch.set_num_threads(before)
+        with threads(self.plan.settings.threads):
+            return caption_items(items, self._tools, self.plan.settings)
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """With the plan's number of threads: sums depend on it, and how long they take."""
+    torch = sys.modules.get("torch")  # there is a model that does without
+    before = torch.get_num_threads() if torch else 0
+    try:
+        if torch:
+            torch.set_num_threads(number)
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)

@@ -16,13 +16,13 @@ from jvlm.infer.serve.errors import ApiError, api_error
 from jvlm.infer.serve.guard import Guard
 from jvlm.infer.serve.metrics import CONTENT_TYPE, metrics
 from jvlm.infer.serve.replies import Reply, event
-from jvlm.infer.serve.schema import Chat, Limits, read_chat, to_request
+from jvlm.infer.serve.schema import Limits, read_chat, to_request
 from jvlm.infer.service import Answer, Busy, Cancelled, Service
 
 BODY_SECONDS = 60.0
 """A body that takes longer to arrive is refused."""
 BODIES = 64
-"""Bodies that may be arriving at a time."""
+"""Bodies that may be arriving, or waiting to be read, at a time."""
 DECODERS = 4
 """Threads that read bodies and decode images: the most memory is taken there."""
 
@@ -91,16 +91,15 @@ class ChatEndpoint:
         self._decoders = CapacityLimiter(DECODERS)
 
     async def __call__(self, request: Request) -> Response:
-        body = await self._read(request)
         ready, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def tell() -> None:
             loop.call_soon_threadsafe(ready.set)
 
-        chat, answer = await to_thread.run_sync(self._submit, body, tell, limiter=self._decoders)
+        streams, usage, answer = await self._submitted(request, tell)
         leaving = asyncio.create_task(_cancel_when_gone(request, answer))
-        reply = Reply(self._model, usage=chat.stream_options.include_usage)
-        if chat.stream:
+        reply = Reply(self._model, usage=usage)
+        if streams:
             headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
             stream = _events(reply, answer, ready, leaving)
             return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
@@ -112,8 +111,12 @@ class ChatEndpoint:
             leaving.cancel()
         return JSONResponse(reply.whole(answer))
 
-    async def _read(self, request: Request) -> bytes:
-        """The body. Refused before it is read: what nobody could answer now, and what a page of another site sends."""
+    async def _submitted(self, request: Request, tell: Callable[[], None]) -> tuple[bool, bool, Answer]:
+        """Whether the answer is wanted as a stream, whether with its usage, and the answer. Of the body, which may be
+        large and whose answer may take its time, nothing else is kept.
+
+        Refused before it is read: what nobody could answer now, and what a page of another site sends.
+        """
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise ApiError(415, "the Content-Type must be application/json")
         self._service.check_room()
@@ -121,17 +124,16 @@ class ChatEndpoint:
             raise Busy("too many bodies are arriving")
         self._arriving += 1
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                return await _body(request, self._limits.body_bytes)
-        except TimeoutError:
-            raise ApiError(408, "the body did not arrive in time") from None
+            body = await _body(request, self._limits.body_bytes)
+            return await to_thread.run_sync(self._submit, body, tell, limiter=self._decoders)
         finally:
             self._arriving -= 1
 
-    def _submit(self, body: bytes, tell: Callable[[], None]) -> tuple[Chat, Answer]:
+    def _submit(self, body: bytes, tell: Callable[[], None]) -> tuple[bool, bool, Answer]:
         chat = read_chat(body)
         _check_model(chat.model, self._model)
-        return chat, self._service.submit(to_request(chat, self._limits), tell)
+        answer = self._service.submit(to_request(chat, self._limits), tell)
+        return chat.stream, chat.stream_options.include_usage, answer
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -142,10 +144,14 @@ async def _body(request: Request, most: int) -> bytes:
     )
     if length.isdecimal() and int(length) > most:
         raise too_large
-    async for chunk in request.stream():  # one without a length is counted as it comes
-        body += chunk
-        if len(body) > most:
-            raise too_large
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():  # one without a length is counted as it comes
+                body += chunk
+                if len(body) > most:
+                    raise too_large
+    except TimeoutError:
+        raise ApiError(408, "the body did not arrive in time") from None
     return bytes(body)
 
 
