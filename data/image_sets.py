@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jvlm_data.rows import Fault, nothing_usable
 from jvlm_data.splits import SPLITS, HeldOut, split_of, text_hash
 
+from jvlm.assets import asset
 from jvlm.errors import DataError
 from jvlm.files import append_json_line, new_folder, sha256_file, write_json
 from jvlm.images.load import load_image
@@ -42,6 +44,7 @@ def write_image_set(
     out: Path,
     source: Path,
     layout: str,
+    name: str,
     resplit: Mapping[str, float] | None = None,
 ) -> dict[str, int]:
     """`out/train`, `out/val`, `out/test` (shards, those that are not empty), `errors.jsonl`, `removed.jsonl`; counts.
@@ -50,8 +53,9 @@ def write_image_set(
     protected split is left out and listed in `removed.jsonl`. All or nothing: `out` is committed as a whole.
 
     Args:
-        layout: what the folder should hold. resplit: shares of a second division of all records, by the hash of their
-            image alone, into ``out/disjoint_SPLIT``; ``out/splits.json`` tells what train and test share in each.
+        layout: what the folder should hold. name: of the set, whose card says licence and source.
+        resplit: shares of a second division of all records, by the hash of their image alone, into
+            ``out/disjoint_SPLIT``; ``out/splits.json`` tells what train and test share in each.
 
     Raises DataError when nothing is usable.
     """
@@ -82,10 +86,12 @@ def write_image_set(
         raise nothing_usable(source, faults, layout)
     again = _by_split((entry, split_of(keys[0], resplit)) for entry, _, keys in placed.values()) if resplit else {}
     divided = {DISJOINT + split: chosen for split, chosen in again.items()}
+    card = yaml.safe_load(asset("data", name, "card.yaml").read_text(encoding="utf-8"))
+    about = {key: card[key] for key in ("licence", "source")}
     with new_folder(out) as folder:
         for split, chosen in {**kept, **divided}.items():
             if chosen:
-                write_shards(_samples(chosen, split), folder / split)
+                write_shards(_samples(chosen, split), folder / split, about=about)
         if resplit:
             published = _by_split((entry, split) for entry, split, _ in placed.values())
             divisions = {"published": published, "official": kept, "disjoint": again}

@@ -10,7 +10,7 @@ import getpass
 import hashlib
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -28,12 +28,12 @@ _DEPTH = 4
 
 def record(run: Path, event: str, facts: dict[str, Any]) -> str:
     """Append an event; returns its hash. Raises DataError when the last line of the trail is not one."""
-    rows = read_json_lines(run / FILE)
-    previous = rows[-1].get("hash") if rows else _NOTHING
+    found = rows(run)
+    previous = found[-1].get("hash") if found else _NOTHING
     if not isinstance(previous, str):
         raise DataError("the trail's last line has no hash", where=run / FILE, fix="see `jvlm audit verify`")
     row = {
-        "number": len(rows),
+        "number": len(found),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "by": _user(),
         "event": event,
@@ -51,23 +51,32 @@ def started(run: Path, recipe: str, seed: int) -> str:
     return record(run, STARTED, facts | {"python": platform.python_version(), "packages": _packages()})
 
 
-def stage_done(run: Path, stage: str, metrics: dict[str, Any]) -> str:
-    """Record a finished stage: its figures and the hashes of its `done.json` and of every list of hashes below it.
+def stage_done(run: Path, stage: str, metrics: dict[str, Any], sources: Sequence[dict[str, Any]] = ()) -> str:
+    """Record a finished stage: its figures, what its model is made of (`jvlm.licences.Part`), and the hashes of its
+    `done.json` and of every list of hashes below it.
 
     What is recorded already as it is now is not recorded again: after a kill the next start fills in what is missing.
     """
-    return _once(run, STAGE, {"stage": stage, "metrics": metrics, "files": dict(_manifests(run, run / stage))})
+    facts = {"stage": stage, "metrics": metrics, "sources": list(sources)}
+    return _once(run, STAGE, facts | {"files": dict(_manifests(run, run / stage))})
 
 
 def published(run: Path) -> str:
-    """Record the model that the run has published; once, as `stage_done`."""
-    return _once(run, PUBLISHED, {"files": dict(_manifests(run, run / "model"))})
+    """Record the model that the run has published, and its card; once, as `stage_done`."""
+    card = run / "model" / "README.md"
+    files = dict(_manifests(run, run / "model")) | ({"model/README.md": sha256_file(card)} if card.is_file() else {})
+    return _once(run, PUBLISHED, {"files": files})
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    """The events of a run, in order; none without a trail."""
+    return read_json_lines(run / FILE)
 
 
 def head(run: Path) -> str | None:
     """The hash of the trail's last line; None without a trail."""
-    rows = read_json_lines(run / FILE)
-    return str(rows[-1].get("hash")) if rows else None
+    found = rows(run)
+    return str(found[-1].get("hash")) if found else None
 
 
 def verify(run: Path, kept_head: str | None = None) -> list[str]:
@@ -80,12 +89,12 @@ def verify(run: Path, kept_head: str | None = None) -> list[str]:
     """
     if not (run / FILE).is_file():
         raise DataError("no audit trail", where=run / FILE, fix="name the folder of a run")
-    rows = read_json_lines(run / FILE)
-    faults = list(_chain_faults(rows))
-    if kept_head is not None and (not rows or rows[-1].get("hash") != kept_head):
+    found = rows(run)
+    faults = list(_chain_faults(found))
+    if kept_head is not None and (not found or found[-1].get("hash") != kept_head):
         faults.append(f"the last line does not have the hash {kept_head}")
-    stages = {row.get("stage"): row for row in rows if row.get("event") == STAGE}
-    published_as = [row for row in rows if row.get("event") == PUBLISHED]
+    stages = {row.get("stage"): row for row in found if row.get("event") == STAGE}
+    published_as = [row for row in found if row.get("event") == PUBLISHED]
     for row in [*stages.values(), *published_as[-1:]]:
         faults += _file_faults(run, row)
     for done in sorted(run.glob("*/done.json")):
@@ -98,11 +107,7 @@ def verify(run: Path, kept_head: str | None = None) -> list[str]:
 
 def _once(run: Path, event: str, facts: dict[str, Any]) -> str:
     """Append an event, unless the last of its kind says the same of the same files."""
-    same_kind = [
-        row
-        for row in read_json_lines(run / FILE)
-        if row.get("event") == event and row.get("stage") == facts.get("stage")
-    ]
+    same_kind = [row for row in rows(run) if row.get("event") == event and row.get("stage") == facts.get("stage")]
     if same_kind and same_kind[-1].get("files") == facts["files"]:
         return str(same_kind[-1]["hash"])
     return record(run, event, facts)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from jvlm import offline
 from jvlm.commands import audit as audit_commands
 from jvlm.commands import data as data_commands
 from jvlm.commands import judge as eval_commands
@@ -61,6 +62,14 @@ def main() -> None:
     except KeyboardInterrupt:
         print("jvlm: interrupted", file=sys.stderr)
         sys.exit(EXIT_FAILURE)
+
+
+@app.callback()
+def start(
+    online: Annotated[bool, typer.Option("--online", help="Let models be looked up on the Hugging Face hub.")] = False,
+) -> None:
+    """Nothing leaves this machine unless it is asked to."""
+    offline.stay_here(online)
 
 
 @app.command()

@@ -19,9 +19,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from jvlm import audit
+from jvlm.cards import README
 from jvlm.config import Config, dump_config, load_config
 from jvlm.errors import EXIT_FAILURE, EXIT_STOPPED, JvlmError, Stopped, UsageError
-from jvlm.files import lock, new_folder, read_json, verify_folder, write_text
+from jvlm.files import MANIFEST, lock, new_folder, read_json, verify_folder, write_text
+from jvlm.licences import Allowed
 from jvlm.process import hand_on_sigterm
 from jvlm.settings import (
     AlignStage,
@@ -110,6 +112,9 @@ class Recipe(Config):
     another number."""
     attention: Literal["auto", "xformers", "sdpa"] = "auto"
     """Attention backend; one that cannot run here is an error."""
+    licences: Allowed = "open"
+    """What may be trained on besides what is open or one's own: `non_commercial` (and research only, and no
+    derivatives), or `unknown`, whatever is said of it; the card of the model tells what it is bound by."""
     stages: Stages
     """What is run, in this order."""
 
@@ -238,11 +243,13 @@ def run_recipe(recipe: Recipe, run: Path, say: Callable[[str], None], until: str
         if until is not None:
             stages = stages[: [stage.name for stage in stages].index(until) + 1]
         for stage in stages:
-            if done := stage_record(run, stage.name):
-                audit.stage_done(run, stage.name, done.get("metrics", {}))
+            if done := _told(recipe, run, stage.name):
                 say(f"{stage.name}: done ({done['seconds']:.0f} s)")
         _start(recipe, run, [stage for stage in stages if stage_record(run, stage.name) is None])
-        if until is None and publish_model(recipe, run):
+        for stage in stages:
+            _told(recipe, run, stage.name)
+        if until is None and (published := publish_model(recipe, run)):
+            _write_card(recipe, run, published, run / "model")
             audit.published(run)
         say(f"audit trail: {audit.head(run)}")
 
@@ -253,22 +260,41 @@ def stage_record(run: Path, name: str) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
-def publish_model(recipe: Recipe, run: Path) -> bool:
-    """Copy the last model to ``run/model``, verified, unless it is there; whether the recipe has one."""
+def _told(recipe: Recipe, run: Path, name: str) -> dict[str, Any] | None:
+    """What a finished stage leaves last, its line in the trail and the card of its model: a kill may have come before.
+
+    Returns its record, None for a stage that is not finished.
+    """
+    done = stage_record(run, name)
+    if done is not None:
+        audit.stage_done(run, name, done.get("metrics", {}), done.get("sources", ()))
+        if name in MODEL_STAGES and (run / name / "model").is_dir():
+            _write_card(recipe, run, name, run / name / "model")
+    return done
+
+
+def _write_card(recipe: Recipe, run: Path, name: str, model: Path) -> None:
+    from jvlm.stages.origins import write_card  # a room that reads recipes
+
+    write_card(recipe, run, name, model)
+
+
+def publish_model(recipe: Recipe, run: Path) -> str | None:
+    """Copy the last model to ``run/model``, verified, unless it is there; the stage it is of, None without one."""
     for name in MODEL_STAGES:
         source = run / name / "model"
         if getattr(recipe.stages, name) is None or not source.is_dir():
             continue
         verify_folder(source)
         target = run / "model"
-        if target.is_dir() and read_json(target / "hashes.json") == read_json(source / "hashes.json"):
-            return True
+        if target.is_dir() and read_json(target / MANIFEST) == read_json(source / MANIFEST):
+            return name
         with new_folder(target) as new:
             for file in source.iterdir():
-                if file.name != "hashes.json":
+                if file.name not in (MANIFEST, README):
                     shutil.copy2(file, new / file.name)
-        return True
-    return False
+        return name
+    return None
 
 
 def _refuse_changed(run: Path, stage: StageKey) -> None:

@@ -1,13 +1,11 @@
 """Rules of the whole suite: no network, real data and GPUs only where they are, with the reason when skipped."""
 
-import ipaddress
 import os
-import socket
-import sys
+import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
+import socket_guard
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WDS_SECURE", "1")
@@ -15,34 +13,23 @@ os.environ.setdefault("WDS_SECURE", "1")
 pytest_plugins = ["tally", "tiny", "wheel"]
 
 _ROOT = Path(__file__).resolve().parent.parent
+socket_guard.install()
 
 
-class NetworkUse(BaseException):
-    """A test reached for the network. No Exception, so that no library's retry logic swallows it."""
+def pytest_configure() -> None:
+    """Children stand under the guard too, and what it refuses anywhere is counted."""
+    handle, os.environ[socket_guard.LEDGER] = tempfile.mkstemp(prefix="jvlm-refused-")
+    os.close(handle)
+    children = str(_ROOT / "tests" / "in_children")
+    os.environ["PYTHONPATH"] = os.pathsep.join([children, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def _is_local(host: Any) -> bool:
-    if not isinstance(host, str | bytes):
-        return True  # None and families without host names
-    name = host.decode() if isinstance(host, bytes) else host
-    if name in ("", "localhost", socket.gethostname()):
-        return True
-    try:
-        return ipaddress.ip_address(name.partition("%")[0]).is_loopback or name in ("0.0.0.0", "::")
-    except ValueError:
-        return False
-
-
-def _guard(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
-        sock, address = arguments[0], arguments[-1]
-        if sock.family in (socket.AF_INET, socket.AF_INET6) and address and not _is_local(address[0]):
-            raise NetworkUse(f"{event} to {address}")
-    elif event == "socket.getaddrinfo" and not _is_local(arguments[0]):
-        raise NetworkUse(f"{event} of {arguments[0]}")
-
-
-sys.addaudithook(_guard)  # the lowest place to stand: it also sees what C extensions of the standard library do
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A refusal that no test saw, because something swallowed it, fails the suite."""
+    for line in socket_guard.refusals():
+        print(f"\nrefused: {line}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    Path(os.environ[socket_guard.LEDGER]).unlink(missing_ok=True)
 
 
 def _data_root() -> tuple[Path | None, str]:

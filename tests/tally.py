@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from socket_guard import refusals
 
 LONG = os.environ.get("JVLM_FUZZ") == "long"
 OUT = Path(os.environ.get("JVLM_FUZZ_OUT", "reliability.json"))
@@ -22,6 +23,7 @@ def tally() -> Iterator[dict[str, Any]]:
     """Counts by name, for all tests; the long form writes them down at its end."""
     counts: dict[str, Any] = {}
     yield counts
+    counts["foreign_connections"] = len(refusals())
     if LONG:
         from jvlm.bench.machine import machine
 

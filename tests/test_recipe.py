@@ -1,6 +1,7 @@
 """Recipes: complete or refused, done stages kept, changed ones never overwritten."""
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -318,11 +319,13 @@ def test_the_last_model_is_published_and_verified(tmp_path, stage_processes):
     run, recipe = tmp_path / "run", load_recipe(MINUTE, [])
     for name in ("instruct", "prefer"):
         with new_folder(run / name / "model") as folder:
-            (folder / "config.json").write_text(name)
+            (folder / "config.json").write_text(json.dumps({"model_type": name}))
     run_recipe(recipe, run, quiet)
-    assert (run / "model" / "config.json").read_text() == "prefer"
+    assert read_json(run / "model" / "config.json") == {"model_type": "prefer"}
+    assert "README.md" not in read_json(run / "model" / "hashes.json")  # a card may be added to
+    assert "stage prefer" in (run / "model" / "README.md").read_text()
     assert read_json(run / "model" / "hashes.json") == read_json(run / "prefer" / "model" / "hashes.json")
-    (run / "prefer" / "model" / "config.json").write_text("preferx")
+    write_json(run / "prefer" / "model" / "config.json", {"model_type": "preferx"})
     with pytest.raises(JvlmError, match="differs from the hash"):
         run_recipe(recipe, run, quiet)
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {
-    0: ("errors", "files", "config", "assets", "sample", "process", "audit"),
+    0: ("errors", "files", "config", "assets", "sample", "process", "audit", "licences", "offline", "cards"),
     1: ("text", "images", "fetch"),
     2: ("model",),
     3: ("datasets", "train", "infer"),

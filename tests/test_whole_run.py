@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from wheel import ROOT
 
 from jvlm.recipe import STAGES
 
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.slow
 def undisturbed(installed_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a whole run by the installed wheel, in an empty folder."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    environment = os.environ | {"PYTHONPATH": str(installed_wheel)}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'tests' / 'in_children'}{os.pathsep}{installed_wheel}"}
     done = subprocess.run(
         [*JVLM, "run", "minute.yaml"], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

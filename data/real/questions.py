@@ -108,7 +108,7 @@ def medical_questions(pictures: Iterable[Picture]) -> Iterator[Sample]:
 def medical_page(picture: Picture) -> Sample:
     """Picture and caption as one page of a document, for continued pretraining."""
     opening = f"{picture.row.get('modality', '医用画像')}。"
-    meta = {"source": picture.source, "kind": "page"}
+    meta = {"source": picture.source, "licence": str(picture.row.get("license", "")), "kind": "page"}
     image = ImageRef(path=str(picture.path))
     return Sample(f"{picture.id}-page", [Message("document", [opening, 0, picture.caption])], [image], None, meta)
 

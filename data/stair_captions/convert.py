@@ -21,7 +21,7 @@ def convert(source: Path, out: Path) -> dict[str, int]:
     Raises DataError when nothing in `source` is usable.
     """
     faults: list[Fault] = []
-    return write_image_set(_entries(source, faults), faults, out, source, LAYOUT)
+    return write_image_set(_entries(source, faults), faults, out, source, LAYOUT, "stair_captions")
 
 
 def _entries(source: Path, faults: list[Fault]) -> Iterator[Entry]:

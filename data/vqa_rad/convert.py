@@ -29,7 +29,8 @@ def convert(source: Path, out: Path) -> dict[str, int]:
     Returns counts per split, of `removed` and `errors`. Raises DataError when nothing in `source` is usable.
     """
     faults: list[Fault] = []
-    return write_image_set(_entries(source, faults), faults, out, source, f"'{FILE}' and '{FOLDER}/'", RESPLIT)
+    layout = f"'{FILE}' and '{FOLDER}/'"
+    return write_image_set(_entries(source, faults), faults, out, source, layout, "vqa_rad", RESPLIT)
 
 
 def _entries(source: Path, faults: list[Fault]) -> Iterator[Entry]:

@@ -98,7 +98,8 @@ def prepare(module: str, spec: Path) -> None:
 def environment(spec: Started | None = None) -> dict[str, str]:
     """Of a child: this package, the threads, and compiled code kept beside the run, so that it is compiled once."""
     package = str(Path(jvlm.__file__).parent.parent)
-    added = {"PYTHONPATH": package, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    added = {"PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     if spec is not None:
         added |= {"OMP_NUM_THREADS": str(spec.threads), "TORCHINDUCTOR_CACHE_DIR": str(Path(spec.work) / "inductor")}
     return dict(os.environ) | added

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from transformers import MixtralForCausalLM, PreTrainedConfig
 
+from jvlm.cards import carry_card
 from jvlm.errors import DataError, UsageError
 from jvlm.files import read_json
 from jvlm.model import attention
@@ -37,6 +38,7 @@ def adopt(source: Path, target: Path) -> str:
     settings = model.config
     settings.pad_token_id, settings.bos_token_id, settings.eos_token_id = processor.pad, processor.bos, processor.eos
     save_model(target, model, processor)
+    carry_card([source], target, "Brought in by `jvlm import`; weights are float32.")
     parameters = sum(p.numel() for p in model.parameters())
     return f"{type(model).__name__} with {parameters:,} parameters, {len(new)} control tokens added"
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from jvlm.cards import README, carry_card
 from jvlm.errors import DataError, UsageError
-from jvlm.files import read_json
+from jvlm.files import read_json, write_text
 from jvlm.model.architectures import image_part
 from jvlm.model.config import VisionConfig
 from jvlm.model.tensors import TensorFolder
@@ -40,6 +41,10 @@ def adopt_tower(source: str, target: Path) -> str:
     stored = _weights(folder)
     tower = filled_tower(config, {name: stored[name] for name in stored if name.startswith("visual.")}, folder)
     save_tower(target, tower)
+    if source.startswith(HUB):
+        write_text(target / README, hub_card(source))
+    else:
+        carry_card([folder], target, "Brought in by `jvlm import`, without its text tower; weights are float32.")
     parameters = sum(p.numel() for p in tower.parameters())
     shape = f"{config.layers} blocks of width {config.width}, {config.image_size} px in patches of {config.patch_size}"
     return f"image tower with {parameters:,} parameters ({shape}); its text tower is left behind"
@@ -48,6 +53,16 @@ def adopt_tower(source: str, target: Path) -> str:
 def adopted_config(source: str) -> VisionConfig:
     """The shape that the tower of `source` would have. Raises as `adopt_tower` does."""
     return _config(_folder(source, weights=False))
+
+
+def hub_card(source: str) -> str:
+    """The card of ``hf-hub:NAME`` on the hub or in its cache; nothing where it is not to be had."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(source.removeprefix(HUB), README)).read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError):
+        return ""
 
 
 def _config(folder: Path) -> VisionConfig:
@@ -89,6 +104,6 @@ def _folder(source: str, weights: bool) -> Path:
                 continue
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        fix = "download it where the hub can be reached, and name the folder"
+        fix = "ask with `jvlm --online …`, or download it where the hub can be reached and name the folder"
         raise DataError(f"not to be had from the hub: {first}", where=source, fix=fix) from None
     return folder

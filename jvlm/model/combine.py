@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from torch import Size, Tensor
 
+from jvlm.cards import carry_card
 from jvlm.errors import UsageError
 from jvlm.files import MANIFEST, new_folder, read_json, sha256_file, verify_folder, write_bytes, write_json
 from jvlm.model.directory import WEIGHTS
@@ -58,6 +59,7 @@ def combine(
         write_json(new / RECORD, record)
         plan = plan_files(WEIGHTS, _shapes(tensors[0]))
         write_tensors(new, WEIGHTS, _combined(tensors, weights), plan)
+    carry_card(folders, out, f"Combined by `jvlm combine`, {method}; see {RECORD}.")
     return record
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from jvlm.cards import carry_card
 from jvlm.errors import DataError
 from jvlm.model.directory import load_directory, save_model
 from jvlm.model.jvlm import JvlmModel
@@ -32,3 +33,4 @@ def extend_model(folder: Path, tokenizer: Tokenizer, out: Path) -> None:
             table[old.vocab_size :] = torch.stack([table[ids].mean(0) for ids in spelt])
     was = loaded.processor
     save_model(out, loaded.model, Processor(tokenizer, was.vision, was.projector, was.tiles))
+    carry_card([folder], out, f"Given {len(spelt):,} words of its own by `jvlm tokenizer extend`.")

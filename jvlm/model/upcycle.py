@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaForCausalLM, MistralForCausalLM
 
+from jvlm.cards import carry_card
 from jvlm.errors import UsageError
 from jvlm.model.config import LanguageConfig
 from jvlm.model.directory import load_directory, save_model
@@ -62,6 +63,7 @@ def upcycle(folder: Path, num_experts: int, experts_per_token: int, out: Path, s
     if whole:
         whole.language = mixture
     save_model(out, whole or mixture, loaded.processor)
+    carry_card([folder], out, f"Given {num_experts} experts by `jvlm upcycle`.")
     total = sum(parameter.numel() for parameter in mixture.parameters())
     experts = sum(parameter.numel() for name, parameter in mixture.named_parameters() if ".experts." in name)
     active = total - experts // num_experts * (num_experts - experts_per_token)

@@ -14,16 +14,18 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jvlm import audit
+from jvlm import audit, offline
 from jvlm.config import load_config
 from jvlm.errors import EXIT_FAILURE, EXIT_STOPPED, JvlmError, UsageError
 from jvlm.files import lock, write_json, write_text
 from jvlm.process import die_with_parent, hand_on_sigterm
 from jvlm.recipe import SHARED_STAGES, Recipe, stage_keys, stage_record
 from jvlm.stages.context import StageContext
+from jvlm.stages.origins import LEARNING, settle, write_card
 
 Stage = Callable[[StageContext], dict[str, Any]]
 
@@ -142,6 +144,7 @@ def run_stage(run: Path, name: str, key: str) -> int:
                 write_text(context.folder / "key", key)
             if name not in ("data", "corpus", "report", "caption"):
                 _set_up_torch(recipe)
+            sources = settle(context) if first and name in LEARNING else []
             metrics = stage_function(name)(context)
             if not first:
                 return 0
@@ -149,8 +152,11 @@ def run_stage(run: Path, name: str, key: str) -> int:
             seconds = time.perf_counter() - started
             # children run side by side with their parent: the sum is the honest bound
             record = {"stage": name, "key": key, "seconds": seconds, "peak_gib": sum(usage) / 2**20, "metrics": metrics}
-            write_json(context.folder / "done.json", record)
-            audit.stage_done(run, name, metrics)
+            parts = [asdict(part) for part in sources]
+            write_json(context.folder / "done.json", record | {"sources": parts})
+            audit.stage_done(run, name, metrics, parts)
+            if name in LEARNING:
+                write_card(recipe, run, name, context.folder / "model")
             context.say(f"done in {seconds:.0f} s")
     except JvlmError as error:
         print(f"jvlm: error: {error}", file=sys.stderr)
@@ -173,4 +179,5 @@ def _set_up_torch(recipe: Recipe) -> None:
 
 if __name__ == "__main__":
     die_with_parent()
+    offline.stay_here()
     sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

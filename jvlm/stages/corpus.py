@@ -6,6 +6,7 @@ from typing import Any
 
 from jvlm.errors import UsageError
 from jvlm.stages.context import StageContext
+from jvlm.stages.origins import data_licence
 
 
 def data(context: StageContext) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def corpus(context: StageContext) -> dict[str, Any]:
             for path in sorted(sources.glob("*.jsonl"))
         ]
     elif not settings["inputs"]:
-        settings["inputs"] = [CorpusInput(path=raw, source="toyworld")]
+        settings["inputs"] = [CorpusInput(path=raw, source="toyworld", licence=data_licence(context.recipe))]
         planted = True
     if not settings["evaluation"] and evaluation.is_file():
         settings["evaluation"] = [evaluation]

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jvlm.errors import DataError
 from jvlm.files import lock, new_folder, sha256_bytes, write_json, write_text
+from jvlm.licences import note
 from jvlm.text.chunks import Chunk, json_line, make_chunks, read_document
 from jvlm.text.clean import ProfileName
 from jvlm.text.contamination import SHARE, read_evaluation_texts
@@ -108,9 +109,10 @@ def build_corpus(config: CorpusConfig, out: Path) -> dict[str, Any]:
             with tally.timed("overlap"):
                 dropped = overlapping(chunks, verdicts, held_out, config.held_out_overlap, config.workers)
             with tally.timed("write"):
-                _write(config, chunks, verdicts, held_out, dropped, tally, folder)
+                origins = _write(config, chunks, verdicts, held_out, dropped, tally, folder)
             report = _report(config, tally, time.perf_counter() - started)
             report["held_out_dropped"] = len(dropped)
+            report["origins"] = origins
             if not report["total"]["train"]["documents"]:
                 raise DataError(
                     "the corpus is empty: no document is left for training",
@@ -157,8 +159,12 @@ def _write(
     dropped: set[int],
     tally: Tally,
     folder: Path,
-) -> None:
-    """Write what stays and what goes, in one pass; the held-out documents in `dropped` go nowhere."""
+) -> dict[str, dict[str, int]]:
+    """Write what stays and what goes, in one pass; the held-out documents in `dropped` go nowhere.
+
+    Returns how many documents to train on there are of each source and licence.
+    """
+    origins: dict[str, dict[str, int]] = {}
     weights = {item.source: item.weight for item in config.inputs}
     sample: list[tuple[float, int, bytes]] = []  # the largest fraction first
     number = -1
@@ -187,10 +193,12 @@ def _write(
                     continue
                 for _ in range(_copies(document.text, weights[document.source], config.seed)):
                     tally.count("train", document.source, chars)
+                    note(origins, document.source, document.licence)
                     train_file.write(line)
                 drawn = (-fraction(document.id, f"sample {config.seed}"), number, line)
                 (heapq.heappush if len(sample) < SAMPLE else heapq.heappushpop)(sample, drawn)
     (folder / "sample.jsonl").write_bytes(b"".join(line for _, _, line in sorted(sample, reverse=True)))
+    return origins
 
 
 def _held_out(chunks: Sequence[Chunk], verdicts: Verdicts, share: float) -> set[int]:

@@ -39,6 +39,16 @@ def test_a_question_about_images_is_answered_and_the_next_takes_the_turns_before
     assert service.cancelled == 0
 
 
+def test_an_address_in_a_question_is_text_and_followed_by_nobody(monkeypatch) -> None:
+    service = FakeService()
+    at = open_app(monkeypatch, service)
+    question = "http://192.0.2.1/x.png と ![](https://example.invalid/y.png) を見て"
+    _ask(at, question)  # the suite's guard would refuse a connection
+    (request,) = service.asked
+    assert request.sample.images == []
+    assert request.sample.messages[-1].content == [question]
+
+
 def test_settings_reach_the_engine(monkeypatch) -> None:
     service = FakeService()
     at = open_app(monkeypatch, service)

@@ -27,8 +27,17 @@ def test_the_app_is_started_with_its_places_on_loopback_alone(monkeypatch, tmp_p
     command, env = called["command"], called["env"]
     assert isinstance(command, list)
     assert isinstance(env, dict)
-    assert "--server.address=127.0.0.1" in command
-    assert "--server.allowedHosts=127.0.0.1" in command
+    for guard in (
+        "--server.address=127.0.0.1",
+        "--server.allowedHosts=127.0.0.1",
+        "--server.allowedHosts=localhost",
+        "--server.maxUploadSize=20",
+        "--server.enableXsrfProtection=true",
+        "--server.enableCORS=true",
+        "--browser.gatherUsageStats=false",
+        "--client.showErrorDetails=none",
+    ):
+        assert guard in command
     assert env["JVLM_MODELS"] == os.pathsep.join(models)
     assert env["JVLM_REVIEWS"] == str(tmp_path / "r")
     assert env["JVLM_EXAM"] == str(tmp_path / "a" / "data" / "exam")

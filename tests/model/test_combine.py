@@ -103,7 +103,7 @@ def test_the_record_says_what_was_combined_and_hashes_hold(three, tmp_path):
         ],
     }
     names = {path.name for path in three["a"].iterdir()}
-    assert {path.name for path in out.iterdir()} == names | {"combined.json"}
+    assert {path.name for path in out.iterdir()} == names | {"combined.json", "README.md"}
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny import LANGUAGE, PROJECTOR, TILES, VISION, make_language, make_model, shake, weights
 
 from jvlm.errors import DataError
@@ -107,6 +108,18 @@ def test_no_model_directory_at_all(tmp_path):
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(DataError, match=r"not a model directory: config\.json is missing"):
             load_directory(folder)
+
+
+def test_an_index_names_files_beside_it_alone(tmp_path):
+    folder, outside = tmp_path / "model", tmp_path / "outside.safetensors"
+    save_file({"a": torch.ones(2)}, outside)
+    for name in ("../outside.safetensors", str(outside), "sub/../../outside.safetensors", 3, None):
+        write_json(folder / "model.safetensors.index.json", {"weight_map": {"a": name}})
+        with pytest.raises(DataError, match="not an index of weight files beside it"):
+            TensorFolder(folder, "model")
+    shutil.copy(outside, folder / "beside.safetensors")
+    write_json(folder / "model.safetensors.index.json", {"weight_map": {"a": "beside.safetensors"}})
+    assert TensorFolder(folder, "model")["a"].tolist() == [1, 1]
 
 
 def test_a_config_of_another_shape_does_not_fit_the_weights(tokenizer, tmp_path):

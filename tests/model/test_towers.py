@@ -109,6 +109,7 @@ def test_a_name_of_the_hub_is_a_folder_of_its_files(published, tmp_path, monkeyp
         "open_clip_model.safetensors",
         "open_clip_pytorch_model.safetensors",
         "model.safetensors",
+        "README.md",
     ]
     assert load_tower(tmp_path / "tower").config.layers == 3
 

@@ -11,8 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import zstandard
 
+from jvlm.cards import README, data_card
 from jvlm.errors import DataError
-from jvlm.files import new_folder, sha256_file, write_json
+from jvlm.files import new_folder, sha256_file, write_json, write_text
 from jvlm.images.load import image_size
 from jvlm.images.shards.format import (
     CARD,
@@ -25,6 +26,7 @@ from jvlm.images.shards.format import (
     shard_file,
     shard_key,
 )
+from jvlm.licences import note
 from jvlm.sample import Sample
 
 SAMPLES_PER_SHARD = 2000
@@ -114,6 +116,7 @@ def write_shard(samples: Iterable[Encoded], path: Path) -> Shard:
 def finish(folder: Path, shards: list[Shard], about: dict[str, Any]) -> dict[str, Any]:
     """Beside the shards, named by `shard_file` in order: the records in one file, the index, the card; returns it.
 
+    The card counts what the samples say of their source and licence; a README shows it.
     Raises DataError when an id stands in two shards.
     """
     entries = [entry for shard in shards for entry in shard.entries]
@@ -121,7 +124,7 @@ def finish(folder: Path, shards: list[Shard], about: dict[str, Any]) -> dict[str
     seen: set[str] = set()
     for id in ids:
         _add(id, seen)
-    _write_records(folder, shards)
+    origins = _write_records(folder, shards)
     ShardIndex(
         ids,
         np.repeat(np.arange(len(shards), dtype=np.int32), [len(shard.entries) for shard in shards]),
@@ -145,12 +148,14 @@ def finish(folder: Path, shards: list[Shard], about: dict[str, Any]) -> dict[str
         "num_samples": len(entries),
         "num_images": sum(len(entry.sizes) for entry in entries),
         "num_bytes": sum(shard.bytes for shard in shards),
+        "origins": origins,
         "fingerprint": fingerprint_of([shard.sha256 for shard in shards]),
         "index_sha256": sha256_file(folder / INDEX),
         "records_sha256": sha256_file(folder / RECORDS),
         "shards": listed,
     }
     write_json(folder / CARD, card)
+    write_text(folder / README, data_card(card))
     return card
 
 
@@ -191,8 +196,9 @@ def _append(file: BinaryIO, name: str, data: bytes) -> tuple[int, int]:
     return offset, len(data)
 
 
-def _write_records(folder: Path, shards: list[Shard]) -> None:
-    """The JSON of every sample once more, a line each, read back from the tars."""
+def _write_records(folder: Path, shards: list[Shard]) -> dict[str, dict[str, int]]:
+    """The JSON of every sample once more, a line each, read back from the tars; counts by source and licence."""
+    origins: dict[str, dict[str, int]] = {}
     packer = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
     with open(folder / RECORDS, "wb") as raw, packer.stream_writer(raw, closefd=False) as out:
         for number, shard in enumerate(shards):
@@ -200,4 +206,8 @@ def _write_records(folder: Path, shards: list[Shard]) -> None:
                 for entry in shard.entries:
                     offset, size = entry.ranges[0]
                     tar.seek(offset)
-                    out.write(tar.read(size) + b"\n")
+                    record = tar.read(size)
+                    out.write(record + b"\n")
+                    meta = json.loads(record)["meta"]
+                    note(origins, str(meta.get("source") or ""), str(meta.get("licence") or ""))
+    return origins

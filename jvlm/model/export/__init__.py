@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jvlm.cards import carry_card
 from jvlm.errors import UsageError
 from jvlm.model.directory import load_directory
 from jvlm.model.export.language import write_language_model
@@ -24,5 +25,8 @@ def export(source: Path, target: Path, format: str) -> str:
         raise UsageError("the target exists already", where=target, fix="name a new directory")
     loaded = load_directory(source)
     if format == "llava":
-        return write_llava(loaded, source, target)
-    return write_language_model(loaded, source, target, format)
+        told = write_llava(loaded, source, target)
+    else:
+        told = write_language_model(loaded, source, target, format)
+    carry_card([source], target, f"Written by `jvlm export --format {format}`.")
+    return told

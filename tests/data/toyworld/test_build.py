@@ -138,8 +138,8 @@ def test_the_published_card_tells_the_default_counts() -> None:
 def _recording(made: list[str]):  # type: ignore[no-untyped-def]
     real = build_module.write_shards
 
-    def write(samples: Iterator, folder: Path) -> dict:
+    def write(samples: Iterator, folder: Path, about: dict) -> dict:
         made.append(folder.name)
-        return real(samples, folder)
+        return real(samples, folder, about=about)
 
     return write
