@@ -169,9 +169,10 @@ def test_the_loss_of_a_mixture_has_its_balance_in_it(tokenizer, text_shards):
             packed_hidden(model, batch)
     layers = [layer[(batch.input_ids != 3).flatten()] for layer in scores]
     loads = [F.one_hot(layer.argmax(-1), 4).float().mean(0) for layer in layers]
-    preference = sum(float((4 * load - 1) @ layer.mean(0)) for load, layer in zip(loads, layers, strict=True)) / 2
+    preference = sum(float((4 * load - 1) @ layer.mean(0)) for load, layer in zip(loads, layers, strict=True))
+    preference /= len(layers)
     size = float(torch.cat(layers).logsumexp(-1).square().mean())
-    assert preference > 0.1
+    assert preference > 0.01
     assert found[0.0, 0.0] == pytest.approx(float(entropy), rel=1e-5)
     assert found[0.5, 0.0] - found[0.0, 0.0] == pytest.approx(0.5 * preference, rel=1e-2)
     assert found[0.0, 0.001] - found[0.0, 0.0] == pytest.approx(0.001 * size, rel=1e-2)
