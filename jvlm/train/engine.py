@@ -20,8 +20,6 @@ from jvlm.train.world import World
 _MATRICES = re.compile(r"(^|\.)layers\.\d+\.(?!mlp\.gate\.)|^projector\.\w+\.weight$")  # no router's
 _ROUTER = re.compile(r"\.mlp\.gate\.weight$")
 _EMBEDDINGS = re.compile(r"embed|^markers\.|^projector\.queries$")
-
-
 ROUTER_RATE = 0.1
 """Learning rate of routers, times the others': what all tokens have in common makes a step of full size move all of
 them to other experts at once, and loads swing instead of settling (docs/log.md)."""
