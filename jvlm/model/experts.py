@@ -1,7 +1,7 @@
 """A mixture of experts: transformers' Mixtral, with what it leaves to its user.
 
 Left to itself its router learns to send everything to a few experts: transformers adds the loss that keeps them in
-balance to the loss of its own forward only, which packed training does not call. Here it is computed from the scores
+balance to the loss of its own forward only, which packed training does not call. Here one is computed from the scores
 that the routers gave (`router_scores`, `balance_loss`), and the routers work in float32 whatever the precision: a
 rounded score sends a token to another expert.
 
@@ -23,7 +23,6 @@ from transformers.models.mixtral.modeling_mixtral import (
     MixtralExperts,
     MixtralSparseMoeBlock,
     MixtralTopKRouter,
-    load_balancing_loss_func,
 )
 
 SPARSE_BLOCK = MixtralSparseMoeBlock
@@ -75,25 +74,29 @@ def router_scores(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def balance_loss(config: MixtralConfig, scores: list[Tensor], real: Tensor) -> Tensor:
-    """How unevenly tokens go to experts (Fedus et al. 2021, as Mixtral has it) and how large scores are (z-loss, Zoph
-    et al. 2022), each times its coefficient in `config`.
-
-    At even odds the first is `num_experts_per_tok`. Tokens where `real` ``[B, T]`` is false (padding) do not count.
-    A product of two means over the batch: unlike the cross-entropy it depends on how a batch is split.
-    It is taken layer by layer. Given all layers, transformers pools them: an expert overworked in one layer and idle in
-    the next then counts as even, and every layer may lean on two experts of eight.
-    """
+    """How much the busy experts are preferred and how large scores are (z-loss, Zoph et al. 2022), the means over
+    layers, each times its coefficient in `config`. Tokens where `real` ``[B, T]`` is false (padding) do not count."""
     real = real.flatten()
-    experts, top_k = config.num_local_experts, config.num_experts_per_tok
-    unevenness = torch.stack([_unevenness(layer, experts, top_k, real) for layer in scores]).mean()
-    size = torch.stack([layer[real].logsumexp(-1).square().mean() for layer in scores]).mean()
-    loss: Tensor = config.router_aux_loss_coef * unevenness + getattr(config, "router_z_loss_coef", 0.0) * size
+    counted = [layer[real] for layer in scores]
+    preference = torch.stack([_preference(layer, config.num_experts_per_tok) for layer in counted]).mean()
+    size = torch.stack([layer.logsumexp(-1).square().mean() for layer in counted]).mean()
+    loss: Tensor = config.router_aux_loss_coef * preference + getattr(config, "router_z_loss_coef", 0.0) * size
     return loss
 
 
-def _unevenness(scores: Tensor, num_experts: int, top_k: int, real: Tensor) -> Tensor:
-    found: Any = load_balancing_loss_func((scores,), num_experts, top_k, real)
-    return torch.as_tensor(found)
+def _preference(scores: Tensor, top_k: int) -> Tensor:
+    """Sum over experts of the mean score times the excess of the load, 0 where loads are even.
+
+    Its gradient moves the scores of all tokens by the excess: bias balancing (Wang et al. 2024, arXiv:2408.15664), but
+    of the router's own weights, so that nothing is left that a Mixtral does not have. The usual product of loads and
+    mean odds (Fedus et al. 2021, which transformers has) makes the odds of each token equal as well, and large
+    coefficients make a router that tells nothing apart rather than an even one (docs/log.md).
+    The excess is that of a batch: unlike the cross-entropy the loss depends on how a batch is split.
+    """
+    experts = scores.shape[-1]
+    load = scores.topk(top_k, -1).indices.flatten().bincount(minlength=experts)
+    excess = load * experts / load.sum().clamp(min=1) - 1
+    return (excess.detach() * scores.mean(0)).sum()
 
 
 def split_experts(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:

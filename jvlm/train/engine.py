@@ -18,7 +18,11 @@ from jvlm.train.muon import Muon
 from jvlm.train.world import World
 
 _MATRICES = re.compile(r"(^|\.)layers\.\d+\.(?!mlp\.gate\.)|^projector\.\w+\.weight$")  # no router's
+_ROUTER = re.compile(r"\.mlp\.gate\.weight$")
 _EMBEDDINGS = re.compile(r"embed|^markers\.|^projector\.queries$")
+ROUTER_RATE = 0.1
+"""Learning rate of routers, times the others': what all tokens have in common makes a step of full size move all of
+them to other experts at once, and loads swing instead of settling (docs/log.md)."""
 
 
 class Engine(Protocol):
@@ -79,14 +83,15 @@ def parameter_groups(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Groups for Muon, the matrices of decoder blocks and of the projector, and for AdamW, the rest.
 
-    Experts, which are stacked, and their router are AdamW's too. Norms, biases and embeddings are not decayed;
-    `rate_scale` holds learning-rate factors by prefix of the name.
+    Experts, which are stacked, and their router, at `ROUTER_RATE`, are AdamW's too. Norms, biases and embeddings are
+    not decayed; `rate_scale` holds learning-rate factors by prefix of the name.
     """
     groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
         muon = config.muon and parameter.ndim == 2 and _MATRICES.search(name) is not None
         decay = config.weight_decay if parameter.ndim >= 2 and not _EMBEDDINGS.search(name) else 0.0
         scale = next((s for prefix, s in rate_scale.items() if name.startswith(prefix)), 1.0)
+        scale *= ROUTER_RATE if _ROUTER.search(name) else 1.0
         groups.setdefault((muon, decay, scale), []).append(parameter)
     for_muon, for_adamw = (
         [{"params": ps, "weight_decay": d, "scale": s} for (muon, d, s), ps in groups.items() if muon is wanted]

@@ -253,7 +253,7 @@ def test_settings_and_spec_come_back_as_they_were_written(tmp_path: Path) -> Non
     assert Spec.read(tmp_path / "spec.json") == spec
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_miniature_from_end_to_end(tmp_path: Path, monkeypatch) -> None:
     write_root(tmp_path / "root")
     small = train_vl.Plan(

@@ -213,7 +213,7 @@ def test_no_text_ever_yields_a_control_id(tiled, question, answer, grid):
     check_hostile(tiled, question, answer, grid)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @given(question=hostile, answer=hostile, grid=grids)
 @settings(many, max_examples=10_000)
 def test_no_text_of_10_000_ever_yields_a_control_id(tiled, question, answer, grid):

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from jvlm.cli import app
 from jvlm.errors import UsageError
+from jvlm.model.config import LanguageConfig
 from jvlm.model.directory import load_directory, save_model
 from jvlm.model.experts import router_scores
 from jvlm.model.language import language_model_from
@@ -49,7 +50,7 @@ def test_it_starts_at_the_dense_loss(dense, tokenizer, text_shards, tmp_path, ex
     mixture, config = loaded.model, loaded.model.config
     assert loaded.kind == "mixtral"
     assert (config.num_local_experts, config.num_experts_per_tok) == (experts, top_k)
-    assert (config.router_aux_loss_coef, config.router_z_loss_coef) == (0.01, 0.001)
+    assert (config.router_aux_loss_coef, config.router_z_loss_coef) == (LanguageConfig().balance, 0.001)
     with torch.no_grad():
         expected = dense(ids_of(dense)).logits
         torch.testing.assert_close(mixture(ids_of(dense)).logits, expected, atol=1e-4, rtol=1e-4)

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from jvlm.assets import asset
+from jvlm.errors import EXIT_USAGE
 from jvlm.files import read_json, read_json_lines
+from jvlm.stages.__main__ import main
 
 JVLM = (sys.executable, "-c", "from jvlm.cli import main; main()")
 PREPARED = ("data", "corpus", "tokenizer")
@@ -136,16 +138,27 @@ def test_a_fault_ends_every_process_with_its_exit_code(prepared):
     assert "stage 'pretrain' failed" in out
 
 
+@pytest.mark.parametrize(
+    ("stages", "error"),
+    [
+        (["corpus"], "torchrun was started for corpus"),
+        ([], "torchrun was started for no stage"),
+        (["pretrain", "clip"], "torchrun was started for pretrain clip"),
+        (["prefer"], "has no stage 'prefer'"),
+    ],
+)
+def test_under_torchrun_a_process_takes_one_training_stage_of_the_recipe(alone, monkeypatch, capsys, stages, error):
+    monkeypatch.setenv("RANK", "1")
+    assert main(alone, stages) == EXIT_USAGE
+    assert error in capsys.readouterr().err
+
+
 def test_torchrun_by_hand_takes_one_training_stage(alone, prepared):
     """What somebody with several machines starts on each of them; the rest is the recipe's."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    by_hand = [*torchrun, "-m", "jvlm.stages", str(prepared / "run")]
     run(recipe(prepared, 1), until="tokenizer")
-    for stages, error in ((["corpus"], "torchrun was started for corpus"), (["prefer"], "has no stage 'prefer'")):
-        done = subprocess.run([*by_hand, *stages], capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode
-        assert error in done.stderr
-    done = subprocess.run([*by_hand, "pretrain"], capture_output=True, text=True, check=False, timeout=300)
+    by_hand = [*torchrun, "-m", "jvlm.stages", str(prepared / "run"), "pretrain"]
+    done = subprocess.run(by_hand, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert losses(prepared / "run" / "pretrain") == pytest.approx(losses(alone / "pretrain"), rel=1e-5)
     assert read_json(prepared / "run" / "pretrain" / "done.json")["metrics"]["bpc_model"] > 0

@@ -134,8 +134,9 @@ def test_a_torn_evaluation_file_is_told_and_nothing_is_built(config: CorpusConfi
         build_corpus(config.model_copy(update={"workers": 2}), tmp_path / "out")
 
 
-def test_killed_at_twenty_moments_the_same_bytes(config: CorpusConfig, tmp_path: Path) -> None:
-    """The command is killed, whatever it is doing, and started again, until it is through; twenty kills in all."""
+@pytest.mark.parametrize("wanted", [5, pytest.param(20, marks=pytest.mark.long)])
+def test_killed_at_random_moments_the_same_bytes(config: CorpusConfig, tmp_path: Path, wanted: int) -> None:
+    """The command is killed, whatever it is doing, and started again, until it is through; so many kills in all."""
     settings = tmp_path / "corpus.yaml"
     settings.write_text(yaml.safe_dump(config.model_dump(mode="json") | {"workers": 2}))
     program = (
@@ -156,7 +157,7 @@ def test_killed_at_twenty_moments_the_same_bytes(config: CorpusConfig, tmp_path:
     assert start(tmp_path / "whole").wait() == 0
     whole_time = time.monotonic() - begun
     rng, kills, builds = np.random.default_rng(4), 0, 0
-    while kills < 20:
+    while kills < wanted:
         builds += 1
         out = tmp_path / f"out-{builds}"
         for _ in range(3):

@@ -104,9 +104,23 @@ def test_round_trip(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-@settings(max_examples=20_000, deadline=None)
-@given(st.text(st.one_of(st.sampled_from("▁ \n\t<|>userー…あ漢ｱ1"), st.characters(codec="utf-8"))))
+any_text = st.text(st.one_of(st.sampled_from("▁ \n\t<|>userー…あ漢ｱ1"), st.characters(codec="utf-8")))
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(any_text)
 def test_every_unicode_string_comes_back_without_a_control_id(tokenizer: Tokenizer, text: str) -> None:
+    check_round_trip(tokenizer, text)
+
+
+@pytest.mark.long
+@settings(max_examples=20_000, deadline=None)
+@given(any_text)
+def test_every_unicode_string_of_20_000_comes_back_without_a_control_id(tokenizer: Tokenizer, text: str) -> None:
+    check_round_trip(tokenizer, text)
+
+
+def check_round_trip(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert min(ids, default=13) >= 13

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from group import Group
 from tiny import ask, corpus_texts, encoded_image, samples
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, MixtralForCausalLM
 
@@ -40,30 +41,40 @@ def home(tokenizer, tmp_path_factory):
     return folder
 
 
-def launch(home, processes, jobs, fails=False):
-    """Run the jobs on so many processes; returns what they printed."""
+@pytest.fixture(scope="module")
+def launch(home):
+    """Does jobs by so many processes; returns what they printed."""
+    group = Group()
+
+    def run(processes, jobs, fails=False):
+        status, out = group.run(processes, write_jobs(home, jobs))
+        assert bool(status) == fails, out[-8000:]
+        return out
+
+    yield run
+    group.end()
+
+
+def write_jobs(home, jobs):
     path = home / f"jobs-{time.monotonic_ns()}.json"
     path.write_text(json.dumps(jobs))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), str(WORKER), path]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
-    assert bool(done.returncode) == fails, done.stdout[-2000:] + done.stderr[-6000:]
-    return done.stdout + done.stderr
+    return path
 
 
 def losses(folder):
     return {record["step"]: record["loss"] for record in read_json_lines(folder / "metrics.jsonl")}
 
 
-def test_one_batch_split_anyhow_gives_one_curve(home):
+def test_one_batch_split_anyhow_gives_one_curve(home, launch):
     """1×8 = 4×2 = 2 processes × 4, and ZeRO 0 to 3, over 20 steps."""
     settings = {"steps": 20, "checkpoint_every": 20}
     alone, pair = ({}, {"accumulation": 4}), ({"zero": 0}, *ENGINES.values())
     for packing in alone:
         job = {"engine": {}, "settings": settings, "packing": packing, "folder": str(home / f"curve-1-{len(packing)}")}
-        launch(home, 1, [job])
+        launch(1, [job])
     jobs = [{"engine": e, "settings": settings, "folder": str(home / f"curve-2-{i}")} for i, e in enumerate(pair)]
     split = {"engine": {"zero": 2}, "packing": {"accumulation": 8}, "folder": str(home / "curve-2-split")}
-    launch(home, 2, [*jobs, split | {"settings": settings}])
+    launch(2, [*jobs, split | {"settings": settings}])
     expected, watched = losses(home / "curve-1-0"), read_json_lines(home / "curve-1-0" / "metrics.jsonl")
     assert watched[0]["loss_by_source"].keys() == {"toyworld", "other"}
     assert expected[20] < expected[1] - 1
@@ -78,7 +89,7 @@ def test_one_batch_split_anyhow_gives_one_curve(home):
             assert done[0] == pytest.approx(done[1], rel=1e-6)
 
 
-def test_pairs_of_one_batch_are_told_apart_across_processes(home):
+def test_pairs_of_one_batch_are_told_apart_across_processes(home, launch):
     """Negatives are global: one process, pieces of it, two processes and ZeRO 1 to 3 have one curve and one model."""
     settings = {"steps": 8, "checkpoint_every": 8, "undecoded": 0.5}
     # rounding alone would move what has no gradient, such as the bias of an attention's keys, were it not for eps
@@ -93,7 +104,7 @@ def test_pairs_of_one_batch_are_told_apart_across_processes(home):
             for loss in ("softmax", "sigmoid")
             for name, (engine, pieces) in runs.items()
         ]
-        launch(home, processes, jobs)
+        launch(processes, jobs)
     for loss in ("softmax", "sigmoid"):
         expected, weights = losses(home / f"{loss}-alone"), TensorFolder(home / f"{loss}-alone" / "model", "model")
         known = {record["id"] for record in read_json_lines(home / f"{loss}-alone" / "errors.jsonl")}
@@ -113,7 +124,7 @@ def test_pairs_of_one_batch_are_told_apart_across_processes(home):
     "apart",
     [pytest.param((0, 5), id="24"), pytest.param(tuple(range(12)), id="all-144", marks=pytest.mark.long)],
 )
-def test_every_engine_goes_on_from_every_other(home, apart):
+def test_every_engine_goes_on_from_every_other(home, launch, apart):
     """{plain, ZeRO 1, 2, 3} × {1, 2, 4 processes}: of 144 continuations those to the settings so far `apart`.
 
     0 is going on as before, 5 changes both the engine and the number of processes.
@@ -121,7 +132,7 @@ def test_every_engine_goes_on_from_every_other(home, apart):
     sizes = (1, 2, 4)
     start = home / f"apart-{len(apart)}"
     for size in sizes:
-        launch(home, size, [{"engine": e, "folder": str(start / f"{name}-{size}")} for name, e in ENGINES.items()])
+        launch(size, [{"engine": e, "folder": str(start / f"{name}-{size}")} for name, e in ENGINES.items()])
     made = [f"{name}-{size}" for size in sizes for name in ENGINES]
     pairs = [(source, made[(place + step) % 12]) for place, source in enumerate(made) for step in apart]
     for size in sizes:
@@ -134,7 +145,7 @@ def test_every_engine_goes_on_from_every_other(home, apart):
             for source, target in pairs
             if target.endswith(f"-{size}")
         ]
-        launch(home, size, jobs)
+        launch(size, jobs)
     expected = {step: loss for step, loss in losses(start / "plain-1").items() if step > 5}
     weights = TensorFolder(start / "plain-1" / "model", "model")
     for source, target in pairs:
@@ -150,8 +161,8 @@ def test_every_engine_goes_on_from_every_other(home, apart):
             torch.testing.assert_close(final[key], weights[key], atol=2e-4, rtol=1e-3)
 
 
-def test_a_checkpoint_of_zero_3_is_a_transformers_directory(home):
-    launch(home, 2, [{"engine": {"zero": 3}, "folder": str(home / "directory")}])
+def test_a_checkpoint_of_zero_3_is_a_transformers_directory(home, launch):
+    launch(2, [{"engine": {"zero": 3}, "folder": str(home / "directory")}])
     for folder in ("model", "checkpoints/step-00000005"):
         model = LlamaForCausalLM.from_pretrained(home / "directory" / folder)
         saved = TensorFolder(home / "directory" / folder, "model")
@@ -159,7 +170,7 @@ def test_a_checkpoint_of_zero_3_is_a_transformers_directory(home):
         assert model(torch.arange(20)[None]).logits.std() > 0.1
 
 
-def test_processes_whose_tokens_go_to_different_experts_do_not_wait_for_ever(home):
+def test_processes_whose_tokens_go_to_different_experts_do_not_wait_for_ever(home, launch):
     """ZeRO 3 fetches weights when a part of the model needs them: every process must need the same."""
     shape = {"num_experts": 4, "experts_per_token": 1, "tie_embeddings": False}
     # a large epsilon: rounding of near-zero gradients would otherwise become full steps
@@ -170,7 +181,7 @@ def test_processes_whose_tokens_go_to_different_experts_do_not_wait_for_ever(hom
             common | {"engine": ENGINES[name] | {"precision": precision}, "folder": str(home / f"{precision}-{name}")}
             for name in names
         ]
-        launch(home, 2, jobs)
+        launch(2, jobs)
         plain, sharded = (losses(home / f"{precision}-{name}") for name in names)
         assert sharded == pytest.approx(plain, rel=bound)
         assert plain[10] < plain[1] - 0.5
@@ -188,13 +199,13 @@ def test_processes_whose_tokens_go_to_different_experts_do_not_wait_for_ever(hom
     assert type(model) is MixtralForCausalLM
 
 
-def test_a_process_that_sees_no_picture_does_not_wait_for_ever(home):
+def test_a_process_that_sees_no_picture_does_not_wait_for_ever(home, launch):
     """All pictures, in tiles, are one process's, the other has text alone: every stage of ZeRO learns what one does."""
     found = [ask(f"s{n}", "色は。", [n], "赤です。", sizes=[((16, 16), (30, 40), (60, 16))[n % 3]]) for n in range(24)]
     write_shards(found, home / "data" / "pictures")
     job = {"images": str(home / "data" / "pictures"), "settings": {"steps": 6, "checkpoint_every": 6}}
-    launch(home, 1, [job | {"engine": {}, "folder": str(home / "seen-alone")}])
-    launch(home, 2, [job | {"engine": e, "folder": str(home / f"seen-{name}")} for name, e in ENGINES.items()])
+    launch(1, [job | {"engine": {}, "folder": str(home / "seen-alone")}])
+    launch(2, [job | {"engine": e, "folder": str(home / f"seen-{name}")} for name, e in ENGINES.items()])
     expected, weights = losses(home / "seen-alone"), TensorFolder(home / "seen-alone" / "model", "model")
     assert expected[6] < expected[1] - 0.2
     for name in ENGINES:
@@ -211,10 +222,10 @@ def test_a_process_that_sees_no_picture_does_not_wait_for_ever(home):
 
 
 @pytest.mark.parametrize("engine", MOST)
-def test_a_loss_that_is_not_finite_on_one_process_ends_all_and_is_written_down(home, engine):
+def test_a_loss_that_is_not_finite_on_one_process_ends_all_and_is_written_down(home, launch, engine):
     folder = home / f"nan-{engine}"
     job = {"engine": ENGINES[engine], "folder": str(folder), "fault": {"kind": "nan", "call": 9, "rank": 1}}
-    out = launch(home, 2, [job], fails=True)
+    out = launch(2, [job], fails=True)
     assert "not finite at step 7" in out  # the first call is the dry step
     (record,) = read_json_lines(folder / "not_finite.jsonl")
     assert record["step"] == 7
@@ -223,7 +234,7 @@ def test_a_loss_that_is_not_finite_on_one_process_ends_all_and_is_written_down(h
 
 
 @pytest.fixture(scope="module")
-def gone_back(home):
+def gone_back(home, launch):
     """Runs, once each, a training by an engine that meets a loss that is not finite; its folder and what it printed."""
 
     @cache
@@ -231,7 +242,7 @@ def gone_back(home):
         folder = home / f"back-{engine}"
         fault = {"kind": "nan", "call": 9, "rank": 1}
         job = {"engine": ENGINES[engine], "folder": str(folder), "fault": fault, "settings": {"go_back": 1}}
-        return folder, launch(home, 2, [job])
+        return folder, launch(2, [job])
 
     return run
 
@@ -248,15 +259,16 @@ def test_it_goes_back_and_leaves_the_steps_out(gone_back, engine):
         assert found == pytest.approx(losses(gone_back("plain")[0]), rel=1e-5)
 
 
-@pytest.mark.parametrize("engine", ["plain", "zero2"])
-def test_a_killed_process_ends_all_within_a_minute_and_nothing_is_lost(home, engine):
-    folder = home / f"killed-{engine}"
+@pytest.mark.parametrize("engine", ["plain", pytest.param("zero2", marks=pytest.mark.long)])
+def test_a_killed_process_ends_all_within_a_minute_and_nothing_is_lost(home, launch, engine):
+    folder, undisturbed = home / f"killed-{engine}", home / f"whole-{engine}"
     job = {"engine": ENGINES[engine], "folder": str(folder)}
     begun = time.monotonic()
-    launch(home, 2, [job | {"fault": {"kind": "kill", "call": 9, "rank": 1}}], fails=True)
+    jobs = write_jobs(home, [job | {"fault": {"kind": "kill", "call": 9, "rank": 1}}])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(WORKER), str(jobs)]
+    done = subprocess.run(torchrun, capture_output=True, text=True, timeout=600)
+    assert done.returncode, done.stdout[-2000:] + done.stderr[-6000:]
     assert time.monotonic() - begun < 60
-    out = launch(home, 2, [job])
+    out = launch(2, [job, job | {"folder": str(undisturbed)}])
     assert "continuing from step 5" in out
-    undisturbed = home / f"whole-{engine}"
-    launch(home, 2, [job | {"folder": str(undisturbed)}])
     assert losses(folder) == pytest.approx(losses(undisturbed), rel=1e-6)
