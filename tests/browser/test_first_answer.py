@@ -35,10 +35,12 @@ def started(browser: Any, tmp_path: Path) -> Iterator[tuple[str, float]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jvlm.cli", "app", str(DEMO / "model"), "--port", str(port)]
+    command = [sys.executable, "-c", "from jvlm.cli import main; main()", "app", str(DEMO / "model")]
     begin = time.monotonic()
     with open(tmp_path / "output", "wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path, process_group=0)
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path, process_group=0
+        )
     yield f"http://127.0.0.1:{port}", begin
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
