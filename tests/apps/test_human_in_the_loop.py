@@ -134,5 +134,5 @@ def test_what_a_person_mended_is_what_the_model_is_trained_on(monkeypatch, token
     mended = [MENDED, PROPOSED["blue"]]
     gained = _preference(after, _question("blue"), mended) - _preference(before, _question("blue"), mended)
     assert gained > 10  # nats: what the person wrote, over what the model had said
-    answers = after.generate([_question("blue"), _question("red")], max_new_tokens=24)
+    answers = after.generate([_question("blue"), _question("red")], max_new_tokens=48)
     assert [answer.text for answer in answers] == [MENDED, ACCEPTED]

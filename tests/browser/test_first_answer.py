@@ -58,7 +58,7 @@ def _wait_for_server(address: str) -> None:
 
 def test_the_page_is_there_soon_and_so_are_the_first_words_in_japanese(browser, started, capsys) -> None:
     address, begin = started
-    context = browser.new_context(locale="ja")
+    context = browser.new_context()
     page = context.new_page()
     page.set_default_timeout(60_000)
     _wait_for_server(address)

@@ -4,6 +4,7 @@ One app, one engine of two rows on a tiny model, eighteen places in its queue; e
 own. What the model says to a question is computed beside it, by the model alone.
 """
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -76,7 +77,7 @@ def test_twenty_sessions_at_once(server, model_folder, open_page, capsys) -> Non
     assert sorted(came) == sorted(questions)
 
     for place, question in enumerate(came[running:], 1):  # each is told how many are before them
-        pages[questions.index(question)].get_by_text(f"前の人: {place}", exact=False).wait_for()
+        pages[questions.index(question)].get_by_text(re.compile(f"前の人: {place}$")).wait_for()
     late: list[Any] = []
     opened = _seconds(lambda: late.append(open_page(app)))
     box = _fill(late[0], "満員ですか。")
