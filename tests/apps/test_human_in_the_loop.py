@@ -1,4 +1,4 @@
-"""The whole way of a caption: a model proposes, a person mends and accepts, `jvlm data build`, `instruct` trains on it."""
+"""The whole way of a caption: a model proposes, a person mends it, `jvlm data build`, `instruct` trains on it."""
 
 from datetime import UTC, datetime
 from pathlib import Path

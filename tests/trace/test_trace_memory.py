@@ -1,4 +1,4 @@
-"""What building an index takes of memory does not depend on how much is indexed: the peak of a process, at two sizes."""
+"""The memory that building an index takes does not depend on how much is indexed: a process's peak, at two sizes."""
 
 import json
 import os
