@@ -17,7 +17,7 @@ from jvlm.train.order import spread
 
 BLOCK, _ADDED_AT_ONCE = 2**15, 2**11  # vectors
 MOST_LISTS, TRAINED_ON = 256, 64  # lists; vectors for each that they are chosen by
-_LEAST_LOOKED_AT, _LOOKED_AT = 16, 0.15  # lists of a query: at least so many, and this share of them
+_LEAST_LOOKED_AT, _LOOKED_AT = 16, 0.25  # lists of a query: at least so many, and this share of them
 
 VectorsOf = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
