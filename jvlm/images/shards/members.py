@@ -9,7 +9,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 MAX_MEMBER_BYTES = 64 * 2**20
 PICKLES = ("pickle", "pkl", "pt", "pth", "pyd")
@@ -39,7 +39,7 @@ def members(path: Path, max_bytes: int = MAX_MEMBER_BYTES, file: BinaryIO | None
     last = ""
     try:
         with tarfile.open(path, "r:", fileobj=file) as tar:
-            length = tar.fileobj.seek(0, os.SEEK_END)
+            length = cast(BinaryIO, tar.fileobj).seek(0, os.SEEK_END)
             while (info := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has read
                 if info.isdir():
