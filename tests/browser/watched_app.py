@@ -2,8 +2,8 @@
 
 JVLM_BROWSER_ENGINE=slow: the real engine on a tiny model, each step of it slowed down and written to JVLM_BROWSER_LOG.
 JVLM_BROWSER_ENGINE=echo: an engine that answers with the question itself, so that a test decides what is said.
-JVLM_BROWSER_ENGINE=queue: the real engine on a tiny model, two answers at a time, eighteen in the queue; who came and who
-was served is written to JVLM_BROWSER_LOG. It makes no step while the file beside the log, `hold`, is there.
+JVLM_BROWSER_ENGINE=queue: the real engine on a tiny model, two answers at a time, eighteen in the queue; who came and
+who was served is written to JVLM_BROWSER_LOG. It makes no step while the file beside the log, `hold`, is there.
 """
 
 import os
