@@ -34,7 +34,7 @@ def load_references() -> tuple[Reference, ...]:
 
 
 def differences(reference: Reference, result: Record) -> list[str]:
-    """What of the settings of a published figure is another than that of our result, or not stated; empty: comparable."""
+    """What of the settings of a published figure is not as in our result, or not stated; empty: comparable."""
     shots = result["settings"]["shots"]
     ours = {
         "prompt": result["version"].partition("@")[2],

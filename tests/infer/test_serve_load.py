@@ -125,13 +125,12 @@ def test_bodies_that_wait_to_be_read_are_bounded_too(monkeypatch):
 
     model.prompt_tokens = slow_tokens
     service = Service(model)
-    with running(make_app(service, MODEL)) as url:
-        with send(url, "a", False), send(url, "b", False):
-            until(lambda: len(inside) == 2)
-            with pytest.raises(openai.RateLimitError):
-                client(url, timeout=5).chat.completions.create(model=MODEL, messages=[user("c")])
-            gate.set()
-            until(lambda: service.counters.answered == 2)
+    with running(make_app(service, MODEL)) as url, send(url, "a", False), send(url, "b", False):
+        until(lambda: len(inside) == 2)
+        with pytest.raises(openai.RateLimitError):
+            client(url, timeout=5).chat.completions.create(model=MODEL, messages=[user("c")])
+        gate.set()
+        until(lambda: service.counters.answered == 2)
     service.close()
 
 
