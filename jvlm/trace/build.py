@@ -19,7 +19,7 @@ from jvlm.text.normalise import normalise
 from jvlm.trace.embedded import CARD, FORMAT, KEYWORDS, PICTURE_VECTORS, TEXT_VECTORS, TOWER, WEIGHTS, need_libraries
 from jvlm.trace.passages import OVERLAP, cut
 from jvlm.trace.store import Store, StoreWriter
-from jvlm.trace.text_vectors import BATCH, DocumentFrequencies, TextVectors
+from jvlm.trace.text_vectors import BATCH, DIMENSIONS, DocumentFrequencies, TextVectors
 from jvlm.trace.types import Place, Record
 
 if TYPE_CHECKING:
@@ -113,8 +113,11 @@ class _Pictures:
         if self._count:
             from jvlm.trace.vectors import write_vectors
 
-            rows = np.memmap(self._file, np.float32, mode="r").reshape(self._count, -1)
-            write_vectors(self._folder / PICTURE_VECTORS, self._count, lambda numbers: np.array(rows[numbers]))
+            def of_pictures(numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+                # mapped for this call alone: a map keeps in memory what was read of it
+                return np.array(np.memmap(self._file, np.float32, mode="r").reshape(self._count, -1)[numbers])
+
+            write_vectors(self._folder / PICTURE_VECTORS, self._count, of_pictures)
             self._file.unlink()
 
     def _flush(self) -> None:
@@ -138,8 +141,10 @@ def _write_text_vectors(folder: Path) -> None:
     vectors_of.save(folder / WEIGHTS)
 
     def of_passages(numbers: NDArray[np.int64]) -> NDArray[np.float32]:
-        parts = [numbers[i : i + BATCH] for i in range(0, len(numbers), BATCH)]
-        return np.concatenate([vectors_of([store.passage(int(number)) for number in part]) for part in parts])
+        found = np.empty((len(numbers), DIMENSIONS), np.float32)
+        for begin in range(0, len(numbers), BATCH):
+            found[begin : begin + BATCH] = vectors_of(list(map(store.passage, numbers[begin : begin + BATCH])))
+        return found
 
     write_vectors(folder / TEXT_VECTORS, count, of_passages)
 

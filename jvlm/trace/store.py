@@ -7,6 +7,7 @@ int64 say where things stand: `records.bin` (begin and end of the text, of the l
 
 import json
 import os
+import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -14,8 +15,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from jvlm.trace.types import Origin, Place, Record, Seen
@@ -68,7 +67,7 @@ class StoreWriter:
         self._row("passages", (*place, begin, self._byte))
 
     def _row(self, table: str, row: Sequence[int]) -> None:
-        self._tables[table].write(np.array(row, "<i8").tobytes())
+        self._tables[table].write(struct.pack(f"<{len(row)}q", *row))
         self.counts[table] += 1
 
 
@@ -80,7 +79,7 @@ class Store:
             _Bytes(folder / name) for name in ("texts.bin", "records.jsonl", "thumbnails.bin")
         )
         self._records, self._passages, self._pictures = (
-            _table(folder / f"{name}.bin").reshape(-1, columns) for name, columns in _COLUMNS.items()
+            _Table(folder / f"{name}.bin", columns) for name, columns in _COLUMNS.items()
         )
 
     @property
@@ -89,24 +88,24 @@ class Store:
         return dict(zip(_COLUMNS, map(len, (self._records, self._passages, self._pictures)), strict=True))
 
     def text(self, record: int) -> str:
-        start, stop = self._records[record, :2]
+        start, stop = self._records[record][:2]
         return self._texts.read(start, stop).decode()
 
     def place(self, passage: int) -> Place:
-        return Place(*(int(value) for value in self._passages[passage, :3]))
+        return Place(*self._passages[passage][:3])
 
     def passage(self, number: int) -> str:
-        start, stop = self._passages[number, 3:]
+        start, stop = self._passages[number][3:]
         return self._texts.read(start, stop).decode()
 
     def origin(self, record: int) -> Origin:
-        start, stop, first, behind = (int(value) for value in self._records[record, 2:])
+        start, stop, first, behind = self._records[record][2:]
         about: dict[str, Any] = json.loads(self._lines.read(start, stop))
         seen = tuple(Seen(**stage) for stage in about.pop("seen"))
         return Origin(**about, seen=seen, thumbnail=self.picture(first)[1] if first < behind else None)
 
     def picture(self, number: int) -> tuple[int, bytes]:
-        record, start, stop = (int(value) for value in self._pictures[number])
+        record, start, stop = self._pictures[number]
         return record, self._thumbnails.read(start, stop)
 
 
@@ -129,11 +128,21 @@ class _Bytes:
 
     def __init__(self, file: Path) -> None:
         self._file = open(file, "rb")  # noqa: SIM115
+        self.size = os.fstat(self._file.fileno()).st_size
 
     def read(self, start: int, stop: int) -> bytes:
-        return os.pread(self._file.fileno(), int(stop - start), int(start))
+        return os.pread(self._file.fileno(), stop - start, start)
 
 
-def _table(file: Path) -> NDArray[np.int64]:
-    """A read-only memory map; an empty file, which cannot be mapped, is an empty array."""
-    return np.memmap(file, "<i8", mode="r") if file.stat().st_size else np.empty(0, np.int64)
+class _Table:
+    """Rows of so many int64, by number, each read when it is asked for."""
+
+    def __init__(self, file: Path, columns: int) -> None:
+        self._bytes, self._row = _Bytes(file), struct.Struct(f"<{columns}q")
+
+    def __len__(self) -> int:
+        return self._bytes.size // self._row.size
+
+    def __getitem__(self, number: int) -> tuple[int, ...]:
+        start = int(number) * self._row.size
+        return self._row.unpack(self._bytes.read(start, start + self._row.size))
