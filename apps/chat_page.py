@@ -14,7 +14,7 @@ from jvlm.infer.conversation import Conversation, Settings, Turn, png
 
 MAX_QUESTION_CHARACTERS = 2000
 MAX_NEW_TOKENS = 512
-POLL_SECONDS = 0.05
+POLL_SECONDS, WAIT_SECONDS = 0.05, 0.25  # between looks at an answer that is made, and at one in the queue
 
 
 def main() -> None:
@@ -115,7 +115,7 @@ def _answer(talk: Conversation, number: int, turn: Turn, engine: Any, text: Any)
         answer = engine.submit(talk.request(number))
         while (ahead := answer.position) > 0:
             text.caption(f"{t('waiting')} {ahead}")
-            time.sleep(POLL_SECONDS)
+            time.sleep(WAIT_SECONDS)
         while not answer.done:
             time.sleep(POLL_SECONDS)
             _take(turn, answer.take(), begin)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import PROJECTOR, VISION, make_model
 
 HERE = Path(__file__).resolve().parent
 SHOTS = Path(os.environ.get("JVLM_SCREENSHOTS", HERE.parent.parent / "docs" / "app"))
@@ -29,6 +30,17 @@ def browser() -> Iterator[Any]:
         opened = api.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model of random weights."""
+    from jvlm.model.directory import save_model
+    from jvlm.model.processor import Processor
+
+    folder = tmp_path_factory.mktemp("model") / "model"
+    save_model(folder, make_model(tokenizer), Processor(tokenizer, VISION, PROJECTOR))
+    return folder
 
 
 @pytest.fixture(scope="session")

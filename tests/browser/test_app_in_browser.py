@@ -7,20 +7,8 @@ from typing import Any
 
 import pytest
 from fake_service import png
-from tiny import PROJECTOR, VISION, make_model
-
-from jvlm.model.directory import save_model
-from jvlm.model.processor import Processor
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="session")
-def model_folder(tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model of random weights."""
-    folder = tmp_path_factory.mktemp("model") / "model"
-    save_model(folder, make_model(tokenizer), Processor(tokenizer, VISION, PROJECTOR))
-    return folder
 
 
 @pytest.fixture
