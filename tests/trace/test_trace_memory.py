@@ -60,4 +60,4 @@ def test_an_index_of_a_larger_text_takes_no_more_memory(tmp_path: Path) -> None:
         report = json.loads(_run("-m", "jvlm.bench.trace_build", rows, tmp_path / f"index-{megabytes}"))
         peaks.append(report["peak_mib"])
     print(f"\n40 MB: {peaks[0]:.0f} MiB, 120 MB: {peaks[1]:.0f} MiB")
-    assert peaks[1] < 1.05 * peaks[0]
+    assert peaks[1] < 1.1 * peaks[0]
