@@ -9,8 +9,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(folder: str | Path, batch_size: int = 64) -> "VisionLanguageModel":
-    """Load a model directory for inference; see `jvlm.infer.generate.VisionLanguageModel`."""
+def load(folder: str | Path, batch_size: int = 64, base: Path | None = None) -> "VisionLanguageModel":
+    """Load a model directory for inference; see `jvlm.infer.generate.VisionLanguageModel`.
+
+    `base`: of an adapter, the directory it was trained on, where that is no longer at its recorded path.
+    """
     from jvlm.infer.generate import load_model  # torch takes seconds to import: only when it is needed
 
-    return load_model(folder, batch_size)
+    return load_model(folder, batch_size, base)

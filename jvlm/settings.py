@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from jvlm.config import Config
-from jvlm.model.config import LanguageConfig, ProjectorConfig, TilesConfig, VisionConfig
+from jvlm.model.config import LanguageConfig, LoraConfig, ProjectorConfig, TilesConfig, VisionConfig
 from jvlm.text.corpus import CorpusConfig, CorpusInput
 from jvlm.train.config import LoopConfig, PackingConfig, TextPhase
 
@@ -189,11 +189,29 @@ class Learning(Config):
     """Of the tower learn the uppermost blocks that features come through, so many, and its last norm; None: all."""
     tower_rate: float = Field(1.0, gt=0)
     """Learning rate of the tower as a share of the others'."""
+    lora: LoraConfig | None = None
+    """Adapters that learn in the place of the weights of parts that `train` names."""
+    loop: LoopConfig = LoopConfig()
+    """Steps and optimizer."""
 
     @model_validator(mode="after")
     def _tower_learns(self) -> "Learning":
         if self.tower_layers is not None and "tower" not in self.train:
             raise ValueError(f"tower_layers {self.tower_layers}, but the tower does not learn: add it to train")
+        return self
+
+    @model_validator(mode="after")
+    def _adapted_parts_learn(self) -> "Learning":
+        if self.lora is None:
+            return self
+        named = {"language": ["language"], "tower": ["tower"], "both": ["language", "tower"]}
+        parts = named[self.lora.targets] if isinstance(self.lora.targets, str) else []
+        if lacking := [part for part in parts if part not in self.train]:
+            raise ValueError(f"lora.targets is {self.lora.targets}, but the {lacking[0]} does not learn: add it to train")
+        if self.tower_layers is not None:
+            raise ValueError("tower_layers counts blocks that learn whole: with lora name layers in lora.targets")
+        if self.lora.base_weights != "float32" and self.loop.engine.zero is not None:
+            raise ValueError("lora.base_weights are for one device: leave loop.engine.zero out")
         return self
 
 
@@ -204,8 +222,6 @@ class Phase(Learning):
     """What is mixed."""
     tiles: TilesConfig | None = None
     """Tiles of large pictures, from here on; as it was in the phase before when left out, at first none."""
-    loop: LoopConfig = LoopConfig()
-    """Steps and optimizer."""
     packing: PackingConfig = PackingConfig()
     """Rows of a step."""
 
@@ -248,6 +264,8 @@ class AlignStage(ImagePhase):
 
     train: list[Part] = Field(default=["projector"], min_length=1)
     """Parts that learn; the others stay as they are."""
+    language: Path | None = None
+    """The directory of a language model to bridge, in the place of what stage `pretrain` left."""
     tower: TowerStart = TowerStart()
     """The tower: without more, that of stage `clip`."""
     projector: ProjectorConfig = ProjectorConfig()
@@ -284,8 +302,6 @@ class PreferStage(Learning):
     """Weight of the likelihood of the chosen answer."""
     pairs: int = Field(16, ge=1)
     """Preference pairs in a batch."""
-    loop: LoopConfig = LoopConfig()
-    """Steps and optimizer."""
 
 
 class EvalStage(Config):

@@ -213,9 +213,9 @@ class VisionLanguageModel:
         return [row[: row.index(self.processor.end) + 1] if self.processor.end in row else row for row in rows]
 
 
-def load_model(folder: str | Path, batch_size: int = 64) -> VisionLanguageModel:
+def load_model(folder: str | Path, batch_size: int = 64, base: Path | None = None) -> VisionLanguageModel:
     """Load a vision-language model directory. Raises DataError when it is none or is damaged."""
-    loaded = load_directory(Path(folder))
+    loaded = load_directory(Path(folder), base)
     if loaded.kind != "jvlm":
         raise DataError(f"holds a '{loaded.kind}' model, not a vision-language model", where=folder)
     return VisionLanguageModel(loaded.model, loaded.processor, batch_size)
