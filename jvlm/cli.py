@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from jvlm.commands import data as data_commands
+from jvlm.commands.compare import compare
 from jvlm.commands.eval import evaluate
+from jvlm.commands.merge import merge
 from jvlm.commands.output import Json, Overrides
 from jvlm.commands.output import print_record as _print
 from jvlm.commands.output import quiet as _quiet
@@ -22,6 +24,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 text_app = typer.Typer(no_args_is_help=True, help="Text corpora.")
 tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
 app.command(name="eval")(evaluate)
+app.command()(compare)
+app.command()(merge)
 app.add_typer(data_commands.app, name="data")
 app.add_typer(text_app, name="text")
 app.add_typer(tokenizer_app, name="tokenizer")
