@@ -3,10 +3,10 @@
 MAX_UPLOAD_MIB = 20  # the same limit as jvlm.images.load.DEFAULT_LIMITS
 
 
-def streamlit_flags() -> list[str]:
-    """Command-line flags for `streamlit run PAGE`: local address only, no telemetry, no internals in the browser."""
+def streamlit_flags(address: str = "127.0.0.1") -> list[str]:
+    """Command-line flags for `streamlit run PAGE`: local address by default, no telemetry, no internals in the browser."""
     return [
-        "--server.address=127.0.0.1",
+        f"--server.address={address}",
         "--server.headless=true",  # else the first start waits on the terminal for an e-mail address
         f"--server.maxUploadSize={MAX_UPLOAD_MIB}",
         "--server.enableXsrfProtection=true",

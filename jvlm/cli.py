@@ -294,7 +294,10 @@ def eval_curve(run: Annotated[Path, typer.Argument(help="The folder of a run.")]
 @app.command(name="app")
 def start_app(
     model: Annotated[Path, typer.Argument(help="A model directory.")] = Path("runs/demo/model"),
-    port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 8501,
+    port: Annotated[int, typer.Option(help="Port on that address.")] = 8501,
+    address: Annotated[
+        str, typer.Option(help="Where it listens; another than the loopback address only inside a container.")
+    ] = "127.0.0.1",
 ) -> None:
     """Open the image Q&A page in a browser (needs the extra 'app')."""
     import importlib.util
@@ -310,7 +313,7 @@ def start_app(
     from jvlm_apps.launch import streamlit_flags
 
     page = asset("apps", "image_qa.py")
-    command = [sys.executable, "-m", "streamlit", "run", str(page), *streamlit_flags(), "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", str(page), *streamlit_flags(address), "--server.port", str(port)]
     sys.exit(subprocess.call(command, env=os.environ | {"JVLM_MODEL": str(model.resolve())}))
 
 

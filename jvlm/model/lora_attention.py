@@ -18,9 +18,9 @@ class AttentionLora(MultiheadAttention):
     def forward(  # type: ignore[override]  # a tower's blocks ask for nothing else
         self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        """``[N, L, D]``, of itself: `query`, `key` and `value` are one and the same."""
+        """``[N, L, D]``, of itself: `key` and `value` are the `query`, or under ZeRO 3 copies of it."""
         base: Any = self.get_base_layer()
-        assert query is key is value
+        assert query.shape == key.shape == value.shape
         assert base.batch_first
         assert not need_weights
         packed = F.linear(query, base.in_proj_weight, base.in_proj_bias)
