@@ -4,7 +4,7 @@ MAX_UPLOAD_MIB = 20  # the same limit as jvlm.images.load.DEFAULT_LIMITS
 
 
 def streamlit_flags(address: str = "127.0.0.1") -> list[str]:
-    """Command-line flags for `streamlit run PAGE`: local address by default, no telemetry, no internals in the browser."""
+    """Flags for `streamlit run PAGE`: local address unless told, no telemetry, no internals in the browser."""
     return [
         f"--server.address={address}",
         "--server.headless=true",  # else the first start waits on the terminal for an e-mail address

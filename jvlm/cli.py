@@ -313,7 +313,8 @@ def start_app(
     from jvlm_apps.launch import streamlit_flags
 
     page = asset("apps", "image_qa.py")
-    command = [sys.executable, "-m", "streamlit", "run", str(page), *streamlit_flags(address), "--server.port", str(port)]
+    flags = [*streamlit_flags(address), "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", str(page), *flags]
     sys.exit(subprocess.call(command, env=os.environ | {"JVLM_MODEL": str(model.resolve())}))
 
 

@@ -138,6 +138,7 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
 def _needs(stages: Stages) -> dict[str, tuple[str, ...]]:
     """The stages that each stage builds on, as the others are set."""
     tokenizer = ("pretrain",) if stages.pretrain and stages.pretrain.start_from else ("tokenizer",)
+    before_medicine = "instruct" if stages.instruct or not stages.align else "align"
     on_policy = ("align", "data") if stages.prefer and stages.prefer.shards is None else ()
     return {
         "data": (),
@@ -149,7 +150,7 @@ def _needs(stages: Stages) -> dict[str, tuple[str, ...]]:
         "pretrain_vl": ("align", *_data_needed([stages.pretrain_vl] if stages.pretrain_vl else [])),
         "instruct": ("align" if stages.clip or stages.align else "pretrain", *_data_needed(_phases(stages.instruct))),
         "prefer": ("instruct", *on_policy),
-        "medical": ("instruct" if stages.instruct or not stages.align else "align", *_data_needed(_phases(stages.medical))),
+        "medical": (before_medicine, *_data_needed(_phases(stages.medical))),
         "eval": ("medical", "align"),
         "caption": ("medical", "align"),
         "report": (),

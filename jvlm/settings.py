@@ -207,7 +207,8 @@ class Learning(Config):
         named = {"language": ["language"], "tower": ["tower"], "both": ["language", "tower"]}
         parts = named[self.lora.targets] if isinstance(self.lora.targets, str) else []
         if lacking := [part for part in parts if part not in self.train]:
-            raise ValueError(f"lora.targets is {self.lora.targets}, but the {lacking[0]} does not learn: add it to train")
+            text = f"lora.targets is {self.lora.targets}, but the {lacking[0]} does not learn"
+            raise ValueError(f"{text}: add it to train")
         if self.tower_layers is not None:
             raise ValueError("tower_layers counts blocks that learn whole: with lora name layers in lora.targets")
         if self.lora.base_weights != "float32" and self.loop.engine.zero is not None:

@@ -62,7 +62,8 @@ def test_what_it_starts_is_a_command_there_is_and_its_health_is_looked_at(steps:
     }
     assert command[0] == "app"
     assert {word for word in command if word.startswith("--")} <= options["app"]
-    port = next(p.default for p in typer.main.get_command(app).commands["app"].params if "--port" in p.opts)  # type: ignore[attr-defined]
+    opened = typer.main.get_command(app).commands["app"]  # type: ignore[attr-defined]
+    port = next(parameter.default for parameter in opened.params if "--port" in parameter.opts)
     assert found["EXPOSE"] == str(port)
     assert f"127.0.0.1:{port}/_stcore/health" in found["HEALTHCHECK"]
 

@@ -86,8 +86,8 @@ def convert(source: Path, out: Path) -> dict[str, int]:
     parts, removed = _split(rows, settings.test_share)
     if empty := [name for name, part in parts.items() if not part]:
         patients = len({row.patient for row in rows})
-        raise DataError(f"none of {patients} patients is in the {empty[0]} part", where=source / SETTINGS,
-                        fix="change test_share, or add patients")  # fmt: skip
+        text = f"none of {patients} patients is in the {empty[0]} part"
+        raise DataError(text, where=source / SETTINGS, fix="change test_share, or add patients")
     numbers = {patient: f"p{i:05d}" for i, patient in enumerate(dict.fromkeys(row.patient for row in rows), 1)}
     with new_folder(out) as folder:
         for name, part in parts.items():

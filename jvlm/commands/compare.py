@@ -50,8 +50,8 @@ def compare(
         table(["set", "n", "before", "after", "change", "95 %"], rows)
     fallen = [name for name, c in report["tasks"].items() if max_drop is not None and c["change"] < -max_drop]
     if fallen:
-        raise JvlmError(f"fell by more than {max_drop:g}: {', '.join(fallen)}", where=out / "compare.json",
-                        fix="replay more of the general data, train fewer steps, or give the adapter a smaller alpha")  # fmt: skip
+        fix = "replay more of the general data, train fewer steps, or give the adapter a smaller alpha"
+        raise JvlmError(f"fell by more than {max_drop:g}: {', '.join(fallen)}", where=out / "compare.json", fix=fix)
 
 
 def _cells(change: dict[str, Any]) -> list[str]:

@@ -10,9 +10,10 @@ from jvlm.images.load import FORMATS
 from jvlm.images.source import DEFAULT_LIMITS, Limits, Source, read_source, refusals
 
 # what describes the picture or the camera, and no person or place
-_HARMLESS = {"Orientation", "XResolution", "YResolution", "ResolutionUnit", "YCbCrPositioning", "ExifOffset", "Software"}
+_HARMLESS = {"Orientation", "XResolution", "YResolution", "ResolutionUnit", "YCbCrPositioning", "ExifOffset"}
+_HARMLESS |= {"Software"}
 _PERSONAL = {"ImageDescription", "Artist", "Copyright", "DocumentName", "HostComputer", "GPSInfo", "XMLPacket"}
-_TECHNICAL = {"compression", "dpi", "gamma", "srgb", "chromaticity", "transparency", "interlace", "jfif", "jfif_version", "jfif_unit"}
+_TECHNICAL = {"compression"}  # of what a reader tells as text without it being a text of the file
 
 
 def privacy_findings(source: Source, *, limits: Limits = DEFAULT_LIMITS, where: object = None) -> list[str]:
@@ -32,6 +33,6 @@ def privacy_findings(source: Source, *, limits: Limits = DEFAULT_LIMITS, where: 
         found += [
             f"{image.format} {name}"
             for name, value in image.info.items()
-            if name in ("xmp", "comment") or (isinstance(value, str) and str(name).lower() not in _TECHNICAL)
+            if name in ("xmp", "comment") or (isinstance(value, str) and name not in _TECHNICAL)
         ]
         return list(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) in a model, through peft: W stays, (alpha / rank) · B · A learns.
+"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685), through peft: W stays, (alpha / rank) · B · A learns.
 
 A model with adapters is the class it was; its adapted layers have other names inside: ``PATH.base_layer.weight``,
 ``PATH.lora_A.default.weight`` ``[rank, in]``, ``PATH.lora_B.default.weight`` ``[out, rank]``, which begins as zeros.
@@ -20,7 +20,8 @@ from jvlm.model.jvlm import JvlmModel
 _NAME = "default"  # peft's of the only adapter
 _A, _B = f".lora_A.{_NAME}.weight", f".lora_B.{_NAME}.weight"
 _BLOCKS = re.compile(
-    r"(?:language\.)?model\.layers\.\d+\.|tower\.visual\.(?:transformer\.resblocks|trunk\.blocks|trunk\.stages)\.(\d+)\."
+    r"(?:language\.)?model\.layers\.\d+\."
+    r"|tower\.visual\.(?:transformer\.resblocks|trunk\.blocks|trunk\.stages)\.(\d+)\."
 )
 _NF4_BLOCK, _NF4_SCALERS = 64, 256  # weights that share a scale, scales that share one of theirs (QLoRA)
 
@@ -53,9 +54,8 @@ def add_lora(model: nn.Module, config: LoraConfig, seed: int) -> list[str]:
     targets = _targets(model, config)
     if config.base_weights != "float32":
         _round([model.get_submodule(t) for t in targets if part_of(model, t) == "language"], config.base_weights)
-    settings = PeftConfig(
-        r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, target_modules=targets  # type: ignore[arg-type]
-    )
+    shape: dict[str, Any] = {"r": config.rank, "lora_alpha": config.alpha, "lora_dropout": config.dropout}
+    settings = PeftConfig(target_modules=targets, **shape)
     settings._register_custom_module({nn.MultiheadAttention: AttentionLora})
     torch.manual_seed(seed)
     with warnings.catch_warnings():

@@ -85,8 +85,8 @@ def parameter_groups(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Groups for Muon, the matrices of decoder blocks and of the projector, and for AdamW, the rest.
 
-    Experts, which are stacked, their router, and adapters are AdamW's too. Norms, biases and embeddings are not decayed;
-    `rate_scale` holds learning-rate factors by prefix of the name.
+    Experts, which are stacked, their router, and adapters are AdamW's too. Norms, biases and embeddings are not
+    decayed; `rate_scale` holds learning-rate factors by prefix of the name.
     """
     groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():

@@ -103,9 +103,9 @@ def train(
 
     What was learned is ``folder/model``; `write_model_files` puts everything but the weights into such a directory.
     After each checkpoint, never before, `evaluate` scores the model as it is; its figures go to ``scores.jsonl``. It
-    runs on every process. Of a model whose other weights stand elsewhere, only those of `stored` are written. Under ``torchrun`` every process calls this. Raises JvlmError when the loss or the gradient
-    is not finite, after writing the batch's sample ids down; Stopped, after a checkpoint, on SIGTERM or when the time
-    limit is over.
+    runs on every process. Of a model whose other weights stand elsewhere, only those of `stored` are written. Under
+    ``torchrun`` every process calls this. Raises JvlmError when the loss or the gradient is not finite, after writing
+    the batch's sample ids down; Stopped, after a checkpoint, on SIGTERM or when the time limit is over.
     """
     with (
         StopSign(config.time_limit) as stop,

@@ -57,7 +57,8 @@ def test_the_interval_is_that_of_redrawn_pairs():
 def test_the_command_ends_in_an_error_where_too_much_was_forgotten(data, tmp_path, monkeypatch):
     found = dict(zip(("good", "bad"), players(data, "jcommonsenseqa"), strict=True))
     monkeypatch.setattr(command, "load_to_ask", lambda model, template: found[model.name])
-    arguments = ["compare", "good", "bad", "--data", str(data), "--out", str(tmp_path / "out"), "--tasks", "jcommonsenseqa"]
+    arguments = ["compare", "good", "bad", "--data", str(data), "--out", str(tmp_path / "out")]
+    arguments += ["--tasks", "jcommonsenseqa"]
     done = CliRunner().invoke(app, [*arguments, "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.output) == json.loads((tmp_path / "out" / "compare.json").read_text())

@@ -41,7 +41,8 @@ def pixels(count=2):
 
 def packable(processor, sample):
     encoded = processor.encode_sample(sample)
-    views = [processor.pixels(load_image(sample.images[i]), g) for i, g in zip(encoded.images, encoded.grids, strict=True)]
+    shown = zip(encoded.images, encoded.grids, strict=True)
+    views = [processor.pixels(load_image(sample.images[i]), grid) for i, grid in shown]
     return Example(sample.id, *encoded.shifted(sample.id), views)
 
 
@@ -237,7 +238,8 @@ def test_another_base_is_refused_wherever_it_is_named(adapter, base, tmp_path, m
     assert jvlm.load(folder).chat([], "何ですか。", max_new_tokens=2) is not None
     monkeypatch.delenv("JVLM_BASE")
     assert jvlm.load(folder, base=tmp_path / "moved").model is not None
-    done = CliRunner().invoke(app, ["merge", str(folder), "--out", str(tmp_path / "w"), "--base", str(tmp_path / "moved")])
+    arguments = [str(folder), "--out", str(tmp_path / "w"), "--base", str(tmp_path / "moved")]
+    done = CliRunner().invoke(app, ["merge", *arguments])
     assert done.exit_code == 0, done.output
 
 

@@ -6,7 +6,7 @@ from tiny import PROJECTOR, VISION, make_language, make_model, samples, weights
 
 from jvlm.config import load_config
 from jvlm.errors import DataError, Stopped, UsageError
-from jvlm.files import read_json, sha256_file
+from jvlm.files import read_json, read_json_lines, sha256_file
 from jvlm.images.shards import write_shards
 from jvlm.model.directory import load_directory, save_model
 from jvlm.model.lora import is_adapter
@@ -110,9 +110,10 @@ def test_a_training_that_was_stopped_goes_on_bit_by_bit_dropout_included(run, tm
     found = dict(TensorFolder(other / "medical" / "model", "model"))
     assert found.keys() == whole.keys()
     assert all(torch.equal(value, found[name]) for name, value in whole.items())
-    for record in ("metrics.jsonl",):
-        lines = [(folder / "medical" / "1-one" / record).read_text().splitlines() for folder in (run, other)]
-        assert len(lines[0]) == len(lines[1]) == 4
+    files = [folder / "medical" / "1-one" / "metrics.jsonl" for folder in (run, other)]
+    first, second = ([(r["loss"], r["grad_norm"]) for r in read_json_lines(file)] for file in files)
+    assert first == second
+    assert len(first) == 4
 
 
 def test_a_checkpoint_of_another_base_is_refused(run, tokenizer):
@@ -184,10 +185,10 @@ def test_beside_a_rounded_base_a_phase_learns(run, base_weights):
     lora = {"rank": 4, "base_weights": base_weights}
     loop = LOOP | {"steps": 12, "checkpoint_every": 12}
     run_medical(run, one=phase(lora, loop=loop))
-    lines = (run / "medical" / "1-one" / "metrics.jsonl").read_text().splitlines()
-    losses = [float(line.split('"loss": ')[1].split(",")[0]) for line in lines]
+    losses = [record["loss"] for record in read_json_lines(run / "medical" / "1-one" / "metrics.jsonl")]
     assert losses[-1] < losses[0] - 0.3
-    assert "language.model.layers.0.self_attn.q_proj.weight" in moved(run / "medical" / "model", run / "align" / "model")
+    changed = moved(run / "medical" / "model", run / "align" / "model")
+    assert "language.model.layers.0.self_attn.q_proj.weight" in changed
 
 
 FAULTS = [

@@ -97,8 +97,8 @@ def language_model(model: nn.Module) -> LanguageModel:
 def train_only(model: nn.Module, parts: Sequence[str], tower_layers: int | None = None) -> None:
     """Freeze everything but `parts`: tower, projector, language; a language model alone is all `language`.
 
-    An image's marks go with the projector. Of a part that has adapters these alone learn. Of a tower that learns, only the top `tower_layers` blocks, when a number is
-    given. Raises UsageError for an unknown part.
+    An image's marks go with the projector. Of a part that has adapters these alone learn. Of a tower that learns, only
+    the top `tower_layers` blocks, when a number is given. Raises UsageError for an unknown part.
     """
     whole = isinstance(model, JvlmModel)
     known = ("tower", "projector", "language") if whole else ("language",)

@@ -1,5 +1,6 @@
-"""Runs the commands of docs/hospital.md in this process, one after the other: ``driver.py PAGE``, with extra arguments by
-command in extra.json. The app is opened by Streamlit's own test driver."""
+"""Runs the commands of docs/hospital.md in this process, one after the other: ``driver.py PAGE``.
+
+Extra arguments stand in extra.json by command. The app is opened by Streamlit's own test driver."""
 
 import json
 import os
