@@ -10,11 +10,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(folder: str | Path, batch_size: int = 64, *, weights: "Weights" = "full") -> "VisionLanguageModel":
+def load(
+    folder: str | Path, batch_size: int = 64, *, weights: "Weights" = "full", base: Path | None = None
+) -> "VisionLanguageModel":
     """Load a model directory for inference; see `jvlm.infer.generate.VisionLanguageModel`.
 
-    With `weights="int8"` its linear layers take a quarter of the memory (extra `quant`).
+    With `weights="int8"` its linear layers take a quarter of the memory (extra `quant`). `base`: of an adapter, the
+    directory it was trained on, where that is no longer at its recorded path.
     """
     from jvlm.infer.generate import load_model  # torch takes seconds to import: only when it is needed
 
-    return load_model(folder, batch_size, weights=weights)
+    return load_model(folder, batch_size, weights=weights, base=base)

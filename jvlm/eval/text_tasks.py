@@ -102,7 +102,7 @@ def score(task: Task, items: Sequence[TaskItem], records: Sequence[Record]) -> R
                 result["labels"] = label_figures(task, items, answers)
         tied = sum(len(s := r["scores"]) > 1 and sorted(s)[-1] == sorted(s)[-2] for r in put)
         return result | {"parse_failures": 0.0, "cut_off": 0.0, "ties": tied}
-    said = [None if "error" in r else read_answer(task, i, r["output"]) for i, r in zip(items, records, strict=True)]
+    said = answers_of(task, items, records)
     if task.metrics:
         result["metrics"] = {name: measure(name, task, items, said) for name in task.metrics}
     if task.labels:
@@ -110,6 +110,14 @@ def score(task: Task, items: Sequence[TaskItem], records: Sequence[Record]) -> R
     unread = sum(a is None for a, r in zip(said, records, strict=True) if "error" not in r)
     cut = sum(record.get("finish_reason") == "length" for record in put)
     return result | {"parse_failures": unread / max(1, len(put)), "cut_off": cut / max(1, len(put)), "ties": 0}
+
+
+def answers_of(task: Task, items: Sequence[TaskItem], records: Sequence[Record]) -> list[Read | None]:
+    """What was answered, by today's rules; None for what cannot be read or was not asked."""
+    pairs = list(zip(items, records, strict=True))
+    if task.request == "choices":
+        return [_chosen(task, item, record, task.norm) for item, record in pairs]
+    return [None if "error" in record else read_answer(task, item, record["output"]) for item, record in pairs]
 
 
 def fingerprint(settings: Record) -> str:
