@@ -92,7 +92,7 @@ def adapt(folder: Path, config: LoraConfig, seed: int) -> Adapted:
     if before.shape != config.shape:
         text = f"the adapters gone on from have rank {before.rank}, alpha {before.alpha:g}, targets {before.targets}"
         raise UsageError(text, where=folder, fix="give lora the same, or make them part of the weights: `jvlm merge`")
-    loaded = _with_tiles(load_directory(base.path), tiles)
+    loaded = _load_base(base, tiles)
     add_lora(loaded.model, config, seed)
     tensors = TensorFolder(folder, WEIGHTS)
     places = {name: p for name, p in loaded.model.named_parameters() if name in tensors}
@@ -103,7 +103,7 @@ def adapt(folder: Path, config: LoraConfig, seed: int) -> Adapted:
 def load_merged(folder: Path, base: Path | None) -> Loaded:
     """The base of an adapter directory with what was learned, a plain model. Raises DataError for a wrong base."""
     found, config, tiles = _read(folder, base)
-    loaded = _with_tiles(load_directory(found.path), tiles)
+    loaded = _load_base(found, tiles)
     try:
         merge_lora(loaded.model, TensorFolder(folder, WEIGHTS), config, folder)
     except SafetensorError as error:
@@ -113,9 +113,8 @@ def load_merged(folder: Path, base: Path | None) -> Loaded:
 
 def adapted_processor(folder: Path) -> Processor:
     """What feeds the model of an adapter directory; no weight is read. Raises DataError for a wrong base."""
-    found, _, tiles = _read(folder, None)
-    processor = load_processor(found.path)
-    return processor if processor.vision is None else processor.with_tiles(tiles)
+    base, _, tiles = _read(folder, None)
+    return _tiled(load_processor(base.path), tiles)
 
 
 def write_adapter_files(base: Base, config: LoraConfig, processor: Processor, folder: Path) -> None:
@@ -177,10 +176,13 @@ def stored_names(model: nn.Module, before: Collection[str]) -> frozenset[str]:
     return frozenset(name for name, p in model.named_parameters() if p.requires_grad or name in before)
 
 
-def _with_tiles(loaded: Loaded, tiles: TilesConfig) -> Loaded:
-    if loaded.processor.vision is None:
-        return loaded
-    return replace(loaded, processor=loaded.processor.with_tiles(tiles))
+def _load_base(base: Base, tiles: TilesConfig) -> Loaded:
+    loaded = load_directory(base.path)
+    return replace(loaded, processor=_tiled(loaded.processor, tiles))
+
+
+def _tiled(processor: Processor, tiles: TilesConfig) -> Processor:
+    return processor if processor.vision is None else processor.with_tiles(tiles)
 
 
 def _read(folder: Path, base: Path | None) -> tuple[Base, LoraConfig, TilesConfig]:

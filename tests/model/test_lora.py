@@ -10,12 +10,13 @@ from typer.testing import CliRunner
 
 import jvlm
 from jvlm.cli import app
+from jvlm.commands.eval import load_to_ask
 from jvlm.errors import DataError, UsageError
 from jvlm.files import new_folder, read_json, sha256_file
 from jvlm.images.load import load_image
 from jvlm.model.adapter import Adapted, Base, adapt, merge, probe_logits, stored_names, write_adapter_files
 from jvlm.model.config import LoraConfig, TilesConfig
-from jvlm.model.directory import WEIGHTS, load_directory, save_model
+from jvlm.model.directory import WEIGHTS, load_directory, load_processor, save_model
 from jvlm.model.export import export
 from jvlm.model.lora import add_lora, is_adapter, merge_lora
 from jvlm.model.packed import Example, pack
@@ -243,6 +244,18 @@ def test_another_base_is_refused_wherever_it_is_named(adapter, base, tmp_path, m
     assert done.exit_code == 0, done.output
 
 
+def test_records_of_two_adapters_never_mix(adapter, base, tmp_path):
+    """They may hold the same tensors, which another alpha makes another model of."""
+    folder, _ = adapter
+    other = BOTH.model_copy(update={"alpha": 2.0})
+    with new_folder(tmp_path / "other") as new:
+        write_adapter_files(Base.of(base), other, load_directory(base).processor, new)
+        shutil.copyfile(folder / "model.safetensors", new / "model.safetensors")
+    (one, first), (two, second) = (load_to_ask(path, "plain") for path in (folder, tmp_path / "other"))
+    assert first != second
+    assert not torch.equal(probe_logits(one.model, one.processor), probe_logits(two.model, two.processor))
+
+
 def test_a_damaged_adapter_or_base_is_refused(adapter, base):
     folder, _ = adapter
     data = (folder / "model.safetensors").read_bytes()
@@ -300,6 +313,7 @@ def test_tiles_of_the_phase_come_back(base, tmp_path):
         kept = {n: p for n, p in adapted.loaded.model.named_parameters() if p.requires_grad}
         write_tensors(new, WEIGHTS, kept.items(), plan_files(WEIGHTS, {n: p.shape for n, p in kept.items()}))
     assert load_directory(tmp_path / "a").processor.tiles.per_image == 3
+    assert load_processor(tmp_path / "a").tiles.per_image == 3
     assert load_directory(base).processor.tiles.per_image == 0
 
 

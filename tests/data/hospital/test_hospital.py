@@ -154,10 +154,11 @@ def test_a_picture_of_both_parts_leaves_train(source, tmp_path):
 
 
 def test_what_may_name_a_patient_stops_the_build_until_a_reason_is_given(source, tmp_path):
-    from hospital_files import dicom_file
+    from dicom_files import dicom_file
 
     frame = (np.arange(24 * 32).reshape(24, 32) % 251).astype(np.uint8)
     told = {"PatientName": "山田^太郎", "PatientID": "ID-0001", "BurnedInAnnotation": "YES"}
+    told |= {"SpecificCharacterSet": "ISO_IR 192"}
     (source / "x.dcm").write_bytes(dicom_file(frame, **told))
     (source / "clean.dcm").write_bytes(dicom_file(frame[::-1].copy(), BurnedInAnnotation="NO"))
     exif = Image.Exif()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hospital_files import dicom_file
+from dicom_files import dicom_file
 from hospital_page import run_page
 from open_clip.model import CLIP
 from safetensors.torch import save_file
@@ -91,7 +91,8 @@ def hospital_files(folder):
             truth = (patient + question) % 3
             frame = np.clip(60 + 80 * truth + generator.integers(-20, 20, (32, 32)), 0, 255).astype(np.uint8)
             name = f"scan-{patient}-{question}.dcm"
-            (folder / name).write_bytes(dicom_file(frame, PatientName=f"患者^{patient}", Modality="CR"))
+            told = {"PatientName": f"患者^{patient}", "Modality": "CR", "SpecificCharacterSet": "ISO_IR 192"}
+            (folder / name).write_bytes(dicom_file(frame, Rows=32, Columns=32, **told))
             rows.append([f"{patient:04d}", name, "この画像の所見はどれか。", FINDINGS[truth], "|".join(FINDINGS)])
     (folder / "open.png").write_bytes(encoded_image(3))
     rows.append(["0001", "open.png", "画像を説明してください。", "特記すべき所見はない。", ""])
@@ -108,7 +109,7 @@ def place(tmp_path, tokenizer, monkeypatch):
     hospital_files(tmp_path / "hospital-files")
     (tmp_path / "hospital-new").mkdir()
     (tmp_path / "hospital-new" / "a.png").write_bytes(encoded_image(9))
-    (tmp_path / "hospital-new" / "b.dcm").write_bytes(dicom_file(np.full((20, 30), 99, np.uint8)))
+    (tmp_path / "hospital-new" / "b.dcm").write_bytes(dicom_file(np.full((24, 32), 99, np.uint8)))
     guard = tmp_path / "guard"
     guard.mkdir()
     (guard / "sitecustomize.py").write_text(GUARD)
