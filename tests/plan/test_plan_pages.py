@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from jvlm.assets import asset
 from jvlm.plan import published
 from jvlm.plan.ask import BLOCKS, like_of, page, planned, recipe_files
 from jvlm.plan.work import works
