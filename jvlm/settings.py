@@ -154,6 +154,8 @@ class ClipStage(Config):
     own."""
     batch_size: int = Field(96, ge=2)
     """Pairs in a batch, of all processes; the others of the batch are a pair's negatives."""
+    source_block: int = Field(1, ge=1)
+    """So many pairs of one source stand together: a batch has negatives of a pair's own source; 1: in random order."""
     accumulation: int = Field(1, ge=1)
     """Pieces in which each process encodes its pairs, each once more in the backward pass: less memory, same loss."""
 

@@ -48,9 +48,7 @@ def bits(model: LanguageModel, processor: Processor, texts: Sequence[str]) -> li
     return found
 
 
-def _add_bits(
-    model: LanguageModel, processor: Processor, row: list[tuple[int, Example]], found: list[float]
-) -> None:
+def _add_bits(model: LanguageModel, processor: Processor, row: list[tuple[int, Example]], found: list[float]) -> None:
     examples = [example for _, example in row]
     lengths = [len(example.inputs) for example in examples]
     batch = pack([examples], sum(lengths), processor.pad)

@@ -32,8 +32,16 @@ def clip(context: StageContext) -> dict[str, Any]:
     torch.manual_seed(context.recipe.seed)
     model = build_clip(vision, tokenizer.vocab_size, processor.pad, processor.end, sigmoid=config.loss == "sigmoid")
     shards = ShardReader(context.shards / "captions_train")
-    seed, pieces = context.recipe.seed, config.accumulation
-    objective = Contrastive(model, vision, processor, shards, config.batch_size, seed, pieces)
+    objective = Contrastive(
+        model,
+        vision,
+        processor,
+        shards,
+        config.batch_size,
+        context.recipe.seed,
+        config.accumulation,
+        config.source_block,
+    )
     train(objective, config.loop, context.folder, context.say, partial(write_model_files, model, processor))
     if context.rank:
         return {}

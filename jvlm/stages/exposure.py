@@ -24,7 +24,7 @@ from jvlm.text.shards import TokenShards
 from jvlm.trace.sources import document_records, shard_records
 from jvlm.trace.types import Record, Seen
 from jvlm.train.curriculum import Curriculum, text_curriculum, walk
-from jvlm.train.objectives.contrastive import pairs_of
+from jvlm.train.pairs import PairOrder
 from jvlm.train.source import ImageSamples, Mixture, SampleSet, TokenDocuments
 
 GENERAL, MEDICAL = "general", "medical"
@@ -88,8 +88,9 @@ class Exposure:
     def _clip(self, context: StageContext) -> None:
         config, account = context.config, Account("clip")
         name = self._name(shards := ShardReader(context.shards / "captions_train"))
+        order = PairOrder.of(shards, config.batch_size, context.recipe.seed, config.source_block)
         for step in range(config.loop.steps):
-            for number in pairs_of(step, len(shards), config.batch_size, context.recipe.seed):
+            for number in order.numbers(step):
                 account.note(name, len(shards), int(number), step)
         self.accounts.append(account)
 

@@ -43,18 +43,20 @@ def plan_documents(lengths: np.ndarray, order: Iterable[int], row_length: int) -
 
 
 def plan_samples(lengths: np.ndarray, order: Iterable[int], row_length: int, look_ahead: int = 512) -> list[Row]:
-    """Best-fit-decreasing within windows of `look_ahead` samples; rows come in the order of their first sample.
+    """Best-fit-decreasing within windows of `look_ahead` samples; a window's rows come in the order of their first one.
 
+    The emptiest row that a window opened stays open for the next window, and for that one alone if it opens another:
+    else half a row would stay empty per window, which is a tenth of all where samples are short.
     Raises DataError when a sample is longer than a row: it is never cut.
     """
     order = [int(i) for i in order]
-    rows: list[Row] = []
+    place = {sample: i for i, sample in enumerate(order)}
+    rows: list[list[int]] = []
+    opened: list[list[int]] = []
     for begin in range(0, len(order), look_ahead):
-        window = order[begin : begin + look_ahead]
-        place = {sample: i for i, sample in enumerate(window)}
-        opened: list[list[int]] = []
-        rooms: list[tuple[int, int]] = []  # (room left, row), sorted
-        for sample in sorted(window, key=lambda s: (-int(lengths[s]), place[s])):
+        kept = len(opened)
+        rooms = [(row_length - sum(int(lengths[s]) for s in row), i) for i, row in enumerate(opened)]  # sorted
+        for sample in sorted(order[begin : begin + look_ahead], key=lambda s: (-int(lengths[s]), place[s])):
             length = int(lengths[sample])
             if length > row_length:
                 raise DataError(
@@ -68,6 +70,13 @@ def plan_samples(lengths: np.ndarray, order: Iterable[int], row_length: int, loo
                 room, row = rooms.pop(at)
             opened[row].append(sample)
             insort(rooms, (room - length, row))
-        in_order = sorted((sorted(row, key=place.__getitem__) for row in opened), key=lambda row: place[row[0]])
-        rows += [[Piece(sample, 0, int(lengths[sample])) for sample in row] for row in in_order]
-    return rows
+        emptiest = next((row for _, row in reversed(rooms) if row >= kept), 0)
+        left = opened.pop(emptiest)
+        rows += _in_order(opened, place)
+        opened = [left]
+    rows += _in_order(opened, place)
+    return [[Piece(sample, 0, int(lengths[sample])) for sample in row] for row in rows]
+
+
+def _in_order(rows: list[list[int]], place: dict[int, int]) -> list[list[int]]:
+    return sorted((sorted(row, key=place.__getitem__) for row in rows), key=lambda row: place[row[0]])

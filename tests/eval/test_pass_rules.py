@@ -64,7 +64,7 @@ def test_the_mark_is_enough_and_a_question_less_is_not(exam: str) -> None:
         part for part in right if right[part] and not examinee(items, right | {part: right[part] - 1}, rule).passed
     ]
     assert short, exam
-    everything = dict.fromkeys(right, 10 ** 6)
+    everything = dict.fromkeys(right, 10**6)
     for part in short:  # the part that failed does so by itself, or by the sum of all
         assert examinee(items, everything, rule).passed
         assert not examinee(items, everything | {part: 0}, rule).passed or "all" in rule.needs

@@ -54,8 +54,6 @@ def _percentiles(values: np.ndarray) -> np.ndarray:
     return np.clip((values - low) / (high - low), 0, 1) * 255
 
 
-
-
 HU = CT.astype(float) - 1024
 
 GREY: dict[str, tuple[bytes, np.ndarray]] = {
@@ -210,8 +208,6 @@ def test_tables(syntax: str) -> None:
     _check(data, _linear(CT.astype(float), 40, 1500))  # a window is preferred
 
 
-
-
 def _ybr(rgb: np.ndarray) -> np.ndarray:
     """PS3.3 C.7.6.3.1.2."""
     r, g, b = np.moveaxis(rgb.astype(float), 2, 0)
@@ -341,10 +337,6 @@ def test_files_of_scanners(name: str) -> None:
                 shown = _percentiles(values)
             shown = np.repeat(shown[..., None], 3, 2)
         assert np.abs(np.asarray(frame) - shown).max() <= 1.0
-
-
-
-
 
 
 @pytest.mark.parametrize("subsampling", [0, 1])

@@ -52,7 +52,7 @@ def write_recipe(run, seed):
     data = [{"shards": "captions_train"}, {"text": "general", "repeat": 0.5}]
     stages = {
         "pretrain": {"packing": packing, "loop": {"steps": PRETRAIN_STEPS}},
-        "clip": {"batch_size": PAIRS, "loop": {"steps": CLIP_STEPS}},
+        "clip": {"batch_size": PAIRS, "source_block": 3, "loop": {"steps": CLIP_STEPS}},
         "align": {"data": data, "packing": packing, "loop": {"steps": ALIGN_STEPS}},
     }
     (run / "recipe.yaml").write_text(yaml.safe_dump({"name": "run", "seed": seed, "stages": stages}))
@@ -68,7 +68,7 @@ def batches(run, seed, tokenizer, stage):
         processor = Processor(tokenizer, VISION)
         clip = build_clip(VISION, tokenizer.vocab_size, 3, 8)
         shards = ShardReader(run / "data" / "shards" / "captions_train")
-        objective, steps = Contrastive(clip, VISION, processor, shards, PAIRS, seed), CLIP_STEPS
+        objective, steps = Contrastive(clip, VISION, processor, shards, PAIRS, seed, source_block=3), CLIP_STEPS
     else:
         processor = Processor(tokenizer, VISION, PROJECTOR)
         tokens = TokenDocuments(TokenShards(run / "align" / "tokens-general"), processor, max_length=200)

@@ -150,9 +150,7 @@ def test_the_answer_is_looked_for_in_the_spelling_of_the_corpus(trace):
 # --- passages ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "text", [distinct_text(40), "無句読点" * 500, "短い文。" * 400, "\n\n", "「はい。」" * 200]
-)
+@pytest.mark.parametrize("text", [distinct_text(40), "無句読点" * 500, "短い文。" * 400, "\n\n", "「はい。」" * 200])
 def test_passages_are_the_whole_text_and_end_with_sentences(text):
     found = list(cut(text))
     assert "".join(text[start:stop] for start, stop in found) == (text if text.strip() else "")

@@ -1,5 +1,6 @@
 """kill -9 at twenty or more random moments of a run: what it learns is what it would have learned, to the bit."""
 
+import contextlib
 import os
 import random
 import re
@@ -14,6 +15,7 @@ from jvlm.files import read_json_lines
 
 pytestmark = pytest.mark.slow
 KILLS, STEPS, EARLY = times(20, 50), 50, 5
+IN_A_SAVE = 4  # every so many kills, one waits for a save
 MARGIN = 10  # steps that a busy machine may let pass before a kill arrives
 
 
@@ -34,14 +36,18 @@ def test_kills_change_nothing(forked, tmp_path, precision, capsys, tally):
     for _ in range(EARLY):  # before it has done a step
         moments.insert(draw.randrange(len(moments)), draw.uniform(0, 1))
     reached, during = [], []
-    for moment in moments:
+    for number, moment in enumerate(moments):
+        since = time.time()
         pid = forked.start(cut, **job)
-        _wait_for_step(cut, int(moment))
-        time.sleep(moment % 1 * step_seconds)
+        _wait_until(lambda moment=moment: _step(cut) >= int(moment), cut)
+        if number % IN_A_SAVE == 0:  # a save is short: too few random moments would fall into one
+            _wait_until(lambda since=since: _saving(cut, since), cut)
+        else:
+            time.sleep(moment % 1 * step_seconds)
         os.kill(pid, signal.SIGKILL)
         assert forked.wait() == -signal.SIGKILL, said(cut)
         reached.append(len(read_json_lines(cut / "metrics.jsonl")))
-        during.append(_moment_of_death(cut))
+        during.append("a save" if _saving(cut, since) else "a step" if _step(cut) else "the start")
     with capsys.disabled():
         counts = {name: during.count(name) for name in sorted(set(during))}
         print(f"\n{precision}: killed after steps {reached}; {counts}")
@@ -55,14 +61,20 @@ def test_kills_change_nothing(forked, tmp_path, precision, capsys, tally):
     assert same
 
 
-def _wait_for_step(folder, step):
+def _wait_until(reached, folder):
     deadline = time.monotonic() + 60
-    while max(map(int, re.findall(r"^step (\d+)/", said(folder), re.MULTILINE)), default=0) < step:
+    while not reached():
         assert time.monotonic() < deadline, said(folder)
-        time.sleep(0.001)
+        time.sleep(0.0005)
 
 
-def _moment_of_death(folder):
-    if any(path.name.startswith(".") for path in (folder / "checkpoints").glob("*")):
-        return "a save"
-    return "a step" if "step " in said(folder).partition("parameters trained")[2] else "the start"
+def _step(folder):
+    """The last step that the running training has done; 0 before one."""
+    return max(map(int, re.findall(r"^step (\d+)/", said(folder), re.MULTILINE)), default=0)
+
+
+def _saving(folder, since):
+    """A checkpoint that was begun after the moment `since` is not yet whole."""
+    with contextlib.suppress(FileNotFoundError):  # it is just being renamed, or cleared away
+        return any(path.stat().st_ctime > since for path in (folder / "checkpoints").glob(".step-*"))
+    return False

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -25,7 +24,7 @@ from jvlm.model.processor import Processor
 from jvlm.model.vision import VisionTower
 from jvlm.sample import Sample
 from jvlm.train.monitor import LossBySource
-from jvlm.train.order import permute
+from jvlm.train.pairs import PairOrder
 from jvlm.train.routers import RouterLoad
 from jvlm.train.world import ONE_PROCESS, World, gather_rows
 
@@ -54,14 +53,6 @@ def caption_of(sample: Sample) -> str:
     raise DataError("an image-text pair without text", where=sample.id)
 
 
-def pairs_of(step: int, count: int, batch_size: int, seed: int, world: World = ONE_PROCESS) -> NDArray[np.int64]:
-    """Numbers of this process's pairs in the batch of a step (from 0), of `count` pairs."""
-    per_epoch = count // batch_size  # the rest of an epoch would repeat a pair inside a batch
-    epoch, at = divmod(step, per_epoch)
-    places = np.asarray(world.share(range(at * batch_size, (at + 1) * batch_size)), dtype=np.int64)
-    return permute(places, count, seed, epoch)
-
-
 class Contrastive:
     """The loss of each pair among the pairs of the global batch, summed over this process's.
 
@@ -82,12 +73,14 @@ class Contrastive:
         batch_size: int,
         seed: int,
         accumulation: int = 1,
+        source_block: int = 1,
     ) -> None:
         if len(shards) < batch_size:
             raise UsageError(f"a batch of {batch_size} pairs from {len(shards)} samples", fix="lower batch_size")
         self.model: nn.Module = model
         self.clip, self.processor, self.shards = model, processor, shards
-        self.config, self.batch_size, self.seed = config, batch_size, seed
+        self.config, self.batch_size = config, batch_size
+        self.order = PairOrder.of(shards, batch_size, seed, source_block)
         self.accumulation = accumulation
         self.normalise = VisionTower(config, model.visual).normalise
         self.rate_scale: dict[str, float] = {}
@@ -97,11 +90,10 @@ class Contrastive:
 
     def micro_batches(self, step: int, world: World = ONE_PROCESS) -> list[PairBatch]:
         """This process's share of the pairs, as one: what a pair is told from must be there."""
-        numbers = pairs_of(step, len(self.shards), self.batch_size, self.seed, world)
         samples: list[Sample] = []
         pictures: list[np.ndarray] = []
         undecoded: list[tuple[str, str]] = []
-        for sample in (self.shards.read(int(i)) for i in numbers):
+        for sample in (self.shards.read(int(i)) for i in self.order.numbers(step, world)):
             try:
                 pictures.append(self.processor.pixels(load_image(sample.images[0])))
                 samples.append(sample)
@@ -143,7 +135,8 @@ class Contrastive:
 
     def fingerprint(self) -> str:
         loss = "" if self.clip.logit_bias is None else " sigmoid"
-        return f"{self.shards.fingerprint} seed={self.seed} pairs={self.batch_size}{loss}"
+        blocks = "" if self.order.block == 1 else f" blocks={self.order.block}"
+        return f"{self.shards.fingerprint} seed={self.order.seed} pairs={self.batch_size}{blocks}{loss}"
 
     def flops(self, batch: PairBatch) -> float:
         directions = 2 if self.clip.logit_bias is None else 1
