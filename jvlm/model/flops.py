@@ -10,8 +10,8 @@ and with the backward pass three times that: a product for the gradient of the w
 what came in. With dense rows and one document each that is the usual 6 · weights + 6 · layers · width · length a token
 (Kaplan et al. 2020; PaLM's appendix B leaves the mask on). A frozen part takes no gradient of weights, and no gradient
 at all when nothing before it learns; beside adapters the matrices themselves are frozen. The image tower, which may be
-any network, is counted product by product as it looks at one picture. Norms, softmax, rotary embedding and activations are left out, and so is what activation
-checkpointing computes again.
+any network, is counted product by product as it looks at one picture. Norms, softmax, rotary embedding and activations
+are left out, and so is what activation checkpointing computes again.
 """
 
 from collections.abc import Callable

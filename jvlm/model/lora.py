@@ -44,8 +44,8 @@ def add_lora(model: nn.Module, config: LoraConfig, seed: int) -> list[str]:
 
     Matrices of the decoder blocks of a language model and of the blocks of a tower that features come through; not the
     embeddings, the head, the projector, or the stacked experts of a mixture. `base_weights` are rounded first, those
-    of the language model's adapted layers. Raises UsageError for a name that is no such layer's, when there is none, and
-    where weights cannot be rounded.
+    of the language model's adapted layers. Raises UsageError for a name that is no such layer's, when there is none,
+    and where weights cannot be rounded.
     """
     from peft import LoraConfig as PeftConfig
     from peft import inject_adapter_in_model

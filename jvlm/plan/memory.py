@@ -49,9 +49,10 @@ def memory(work: Work, gpus: int, zero: int | None, device: str = "cuda") -> Mem
     trained, whole = work.trained, work.parameters
     moments = STATE * (trained + _adamw_only(work) if work.muon and zero is None else 2 * trained) * parted[1]
     master = STATE * trained * share if zero else 0.0
+    gathered = STATE * min(whole, LIVE) if zero == 3 and gpus > 1 else 0.0
     main = moments + master if work.engine.offload and zero else 0.0
     parts = {
-        "weights": STATE * whole * parted[3] - work.saved + (STATE * min(whole, LIVE) if zero == 3 and gpus > 1 else 0.0),
+        "weights": STATE * whole * parted[3] + gathered - work.saved,
         "master copy": 0.0 if main else master,
         "moments": 0.0 if main else moments,
         "gradients": STATE * trained * parted[2],

@@ -27,6 +27,7 @@ def players(data, name):
     return (Player(task, items, oracle(task)), "oracle"), (Player(task, items, constant(last)), "constant")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["jcommonsenseqa", "jnli", "niilc"])
 def test_the_change_is_that_of_the_figures_and_nothing_for_the_same_model(data, tmp_path, name):
     right, same = players(data, name)
@@ -54,6 +55,7 @@ def test_the_interval_is_that_of_redrawn_pairs():
     assert high - low < 2 * unpaired * 0.7  # pairing is what makes it narrow
 
 
+@pytest.mark.long
 def test_the_command_ends_in_an_error_where_too_much_was_forgotten(data, tmp_path, monkeypatch):
     found = dict(zip(("good", "bad"), players(data, "jcommonsenseqa"), strict=True))
     monkeypatch.setattr(command, "load_to_ask", lambda model, template: found[model.name])

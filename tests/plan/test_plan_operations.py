@@ -98,7 +98,7 @@ def test_images_take_the_operations_counted_from_the_model(vision, learns):
     assert by_part(work)["tower"] > 0
 
 
-@pytest.mark.parametrize("targets", ["language", "both"])
+@pytest.mark.parametrize("targets", [pytest.param("language", marks=pytest.mark.long), "both"])
 def test_adapters_take_the_operations_counted_from_the_model(targets):
     language = build_language_model(LANGUAGE, VOCAB, 0, 1, 2)
     model = JvlmModel(language, build_tower(VISION), PROJECTOR, ImageIds(9, 10, 11, 12))

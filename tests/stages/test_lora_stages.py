@@ -59,7 +59,11 @@ def moved(folder, other):
 
 @pytest.mark.parametrize(
     ("targets", "train"),
-    [("language", ["projector", "language"]), ("tower", ["tower"]), ("both", ["tower", "language", "projector"])],
+    [
+        pytest.param("language", ["projector", "language"], marks=pytest.mark.long),
+        pytest.param("tower", ["tower"], marks=pytest.mark.long),
+        ("both", ["tower", "language", "projector"]),
+    ],
 )
 def test_a_phase_leaves_an_adapter_of_what_it_trained(run, targets, train, capsys):
     base = run / "align" / "model"
@@ -146,6 +150,7 @@ def test_phases_go_on_with_the_same_adapters_and_one_without_makes_them_whole(ru
         medical(context(run, "medical", align=phase(None), **stages))
 
 
+@pytest.mark.long
 def test_instruct_and_prefer_with_adapters(run):
     lora = {"rank": 4}
     pairs = [
@@ -162,6 +167,7 @@ def test_instruct_and_prefer_with_adapters(run):
     assert not any(torch.equal(one[name], two[name]) for name in one if is_adapter(name))
 
 
+@pytest.mark.long
 def test_align_with_a_ready_language_model_and_adapters_keeps_its_base(tmp_path, tokenizer):
     run = tmp_path / "run"
     save_model(tmp_path / "language", make_language(tokenizer), Processor(tokenizer))
@@ -179,6 +185,7 @@ def test_align_with_a_ready_language_model_and_adapters_keeps_its_base(tmp_path,
         align(context(run, "align", align=stage))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("base_weights", ["int8", "int4"])
 def test_beside_a_rounded_base_a_phase_learns(run, base_weights):
     pytest.importorskip("torchao", reason="the extra quant is not installed")

@@ -20,13 +20,14 @@ def commands(page: Path) -> list[list[str]]:
 
 
 def guarded() -> None:
+    """AssertionError where this process may reach other machines."""
+    refused = "nothing"
     with socket.socket() as outside:
         try:
             outside.connect(("192.0.2.1", 80))
         except BaseException as error:
-            assert type(error).__name__ == "NetworkUse", repr(error)
-        else:
-            raise AssertionError("the guard of sockets is not there")
+            refused = type(error).__name__
+    assert refused == "NetworkUse"
 
 
 def show(model: str) -> str:

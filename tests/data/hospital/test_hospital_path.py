@@ -52,7 +52,7 @@ MODEL = {
     "text_cfg": {"context_length": 8, "vocab_size": 60, "width": 32, "heads": 2, "layers": 1},
 }
 SMALL = {"steps": 2, "checkpoint_every": 2}
-PATIENTS, QUESTIONS = 20, 3  # 14 of them fall to the test part
+PATIENTS, QUESTIONS = 28, 3  # of 19 in the test part 7 tell what the calibration is worth: 20 questions are the least
 FINDINGS = ("肺炎", "気胸", "正常")
 
 
@@ -125,13 +125,12 @@ def place(tmp_path, tokenizer, monkeypatch):
 
 
 def smaller():
-    """More arguments by command."""
+    """More arguments by command: smaller sizes, no other settings."""
     loop = [f"{key}={value}" for key, value in SMALL.items()]
     packing = ["row_length=256", "rows=2", "accumulation=1"]
     stages = ("align", "medical.phases.questions")
     small = [f"stages.{s}.loop.{one}" for s in stages for one in loop]
     small += [f"stages.{s}.packing.{one}" for s in stages for one in packing]
-    small += [f"stages.{s}.loop.engine.{one}" for s in stages for one in ("precision=float32", "recompute=false")]
     return {"run": [*small, "threads=1"], "caption": ["--max-new-tokens", "4"]}
 
 
@@ -157,7 +156,7 @@ def holds(place, printed):
     assert exam["all"]["n"] > 40
     assert exam["not_asked"] == {}
     assert {"removed", "blank"} <= exam["audits"].keys()
-    assert exam["calibration"]["n"] > 20
+    assert exam["calibration"]["n"] >= 20
     assert 0 <= exam["calibration"]["ece"] <= 1
     change = read_json(place / "out" / "change" / "compare.json")
     for kind, name in (("exams", "hospital"), ("tasks", "jcommonsenseqa")):
