@@ -11,13 +11,19 @@ __version__ = "0.1.0"
 
 
 def load(
-    folder: str | Path, batch_size: int = 64, *, weights: "Weights" = "full", device: str | None = None
+    folder: str | Path,
+    batch_size: int = 64,
+    *,
+    weights: "Weights" = "full",
+    base: Path | None = None,
+    device: str | None = None,
 ) -> "VisionLanguageModel":
     """Load a model directory for inference; see `jvlm.infer.generate.VisionLanguageModel`.
 
-    With `weights="int8"` its linear layers take a quarter of the memory (extra `quant`). `device` is torch's name for
-    where it computes: the GPU, if there is one and nothing else is said.
+    With `weights="int8"` its linear layers take a quarter of the memory (extra `quant`). `base`: of an adapter, the
+    directory it was trained on, where that is no longer at its recorded path. `device` is torch's name for where it
+    computes: the GPU, if there is one and nothing else is said.
     """
     from jvlm.infer.generate import load_model  # torch takes seconds to import: only when it is needed
 
-    return load_model(folder, batch_size, weights=weights, device=device)
+    return load_model(folder, batch_size, weights=weights, base=base, device=device)

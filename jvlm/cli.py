@@ -16,6 +16,8 @@ from jvlm.commands.app import replay, start_app
 from jvlm.commands.bench import bench
 from jvlm.commands.caption import caption
 from jvlm.commands.combine import combine
+from jvlm.commands.compare import compare
+from jvlm.commands.merge import merge
 from jvlm.commands.moe import upcycle
 from jvlm.commands.multilinguality import multilinguality
 from jvlm.commands.output import ConfigPath, Json, Overrides
@@ -35,6 +37,8 @@ tokenizer_app = typer.Typer(no_args_is_help=True, help="Tokenizers.")
 app.command()(bench)
 app.command()(caption)
 app.command()(combine)
+app.command()(compare)
+app.command()(merge)
 app.command()(multilinguality)
 app.command()(upcycle)
 app.add_typer(eval_commands.app, name="eval")

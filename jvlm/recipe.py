@@ -148,6 +148,7 @@ def load_recipe(path: Path, overrides: list[str]) -> Recipe:
 def _needs(stages: Stages) -> dict[str, tuple[str, ...]]:
     """The stages that each stage builds on, as the others are set."""
     tokenizer = ("pretrain",) if stages.pretrain and stages.pretrain.start_from else ("tokenizer",)
+    before_medicine = "instruct" if stages.instruct or not stages.align else "align"
     on_policy = ("align", "data") if stages.prefer and stages.prefer.shards is None else ()
     return {
         "data": (),
@@ -155,16 +156,22 @@ def _needs(stages: Stages) -> dict[str, tuple[str, ...]]:
         "tokenizer": ("corpus",),
         "pretrain": ("corpus",) if tokenizer == ("pretrain",) else tokenizer,
         "clip": (*tokenizer, "data"),
-        "align": ("pretrain",) if stages.align and stages.align.tower.start_from else ("pretrain", "clip"),
+        "align": _align_needs(stages),
         "pretrain_vl": ("align", *_data_needed([stages.pretrain_vl] if stages.pretrain_vl else [])),
         "instruct": ("align" if stages.clip or stages.align else "pretrain", *_data_needed(_phases(stages.instruct))),
         "prefer": ("instruct", *on_policy),
-        "medical": ("instruct", *_data_needed(_phases(stages.medical))),
+        "medical": (before_medicine, *_data_needed(_phases(stages.medical))),
         "combine": ("corpus", *_combine_needed(stages.combine)),
         "eval": ("medical", "align"),
         "caption": ("medical", "align"),
         "report": (),
     }
+
+
+def _align_needs(stages: Stages) -> tuple[str, ...]:
+    ready = stages.align
+    language = () if ready and ready.language else ("pretrain",)
+    return language if ready and ready.tower.start_from else (*language, "clip")
 
 
 def _phases(stage: PhasedStage | None) -> list[Phase]:
@@ -186,6 +193,8 @@ def _start_faults(stages: Stages) -> list[str]:
             faults.append("pretrain.start_from brings its shape with it: leave pretrain.language out")
         if stages.tokenizer is not None:
             faults.append("pretrain.start_from brings its tokenizer with it: leave the stage 'tokenizer' out")
+    if stages.align is not None and stages.align.language is not None and stages.pretrain is not None:
+        faults.append("align.language is a ready language model: leave the stage 'pretrain' out")
     if stages.align is not None and stages.align.tower.start_from is not None and stages.clip is not None:
         faults.append("align.tower.start_from is a ready tower: leave the stage 'clip' out")
     return faults

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from jvlm.config import Config
-from jvlm.model.config import LanguageConfig, ProjectorConfig, TilesConfig, VisionConfig
+from jvlm.model.config import LanguageConfig, LoraConfig, ProjectorConfig, TilesConfig, VisionConfig
 from jvlm.text.corpus import CorpusConfig, CorpusInput
 from jvlm.train.config import LoopConfig, PackingConfig, TextPhase
 
@@ -184,6 +184,11 @@ class Source(Config):
         return self.text == "medical" or (self.shards is not None and "/" not in self.shards)
 
 
+def _is_none(value: Any) -> bool:
+    """A setting that came later and is not used is left out of a stage's key: what ran before goes on."""
+    return value is None
+
+
 class Learning(Config):
     """Which parts of a model learn."""
 
@@ -193,12 +198,35 @@ class Learning(Config):
     """Of the tower learn the uppermost blocks that features come through, so many, and its last norm; None: all."""
     tower_rate: float = Field(1.0, gt=0)
     """Learning rate of the tower as a share of the others'."""
+    lora: LoraConfig | None = Field(None, exclude_if=_is_none)
+    """Adapters that learn in the place of the weights of parts that `train` names."""
 
     @model_validator(mode="after")
     def _tower_learns(self) -> "Learning":
         if self.tower_layers is not None and "tower" not in self.train:
             raise ValueError(f"tower_layers {self.tower_layers}, but the tower does not learn: add it to train")
         return self
+
+    @model_validator(mode="after")
+    def _adapted_parts_learn(self) -> "Learning":
+        if self.lora is None:
+            return self
+        named = {"language": ["language"], "tower": ["tower"], "both": ["language", "tower"]}
+        parts = named[self.lora.targets] if isinstance(self.lora.targets, str) else []
+        if lacking := [part for part in parts if part not in self.train]:
+            text = f"lora.targets is {self.lora.targets}, but the {lacking[0]} does not learn"
+            raise ValueError(f"{text}: add it to train")
+        if self.tower_layers is not None:
+            raise ValueError("tower_layers counts blocks that learn whole: with lora name layers in lora.targets")
+        return self
+
+
+def _rounded_on_one_device(settings: Any) -> Any:
+    """Of settings that also have a `loop`."""
+    rounded = settings.lora is not None and settings.lora.base_weights != "float32"
+    if rounded and settings.loop.engine.zero is not None:
+        raise ValueError("lora.base_weights are for one device: leave loop.engine.zero out")
+    return settings
 
 
 class Phase(Learning):
@@ -212,6 +240,8 @@ class Phase(Learning):
     """Steps and optimizer."""
     packing: PackingConfig = PackingConfig()
     """Rows of a step."""
+
+    _rounded = model_validator(mode="after")(_rounded_on_one_device)
 
 
 class ImagePhase(Phase):
@@ -252,6 +282,8 @@ class AlignStage(ImagePhase):
 
     train: list[Part] = Field(default=["projector"], min_length=1)
     """Parts that learn; the others stay as they are."""
+    language: Path | None = Field(None, exclude_if=_is_none)
+    """The directory of a language model to bridge, in the place of what stage `pretrain` left."""
     tower: TowerStart = TowerStart()
     """The tower: without more, that of stage `clip`."""
     projector: ProjectorConfig = ProjectorConfig()
@@ -290,6 +322,8 @@ class PreferStage(Learning):
     """Preference pairs in a batch."""
     loop: LoopConfig = LoopConfig()
     """Steps and optimizer."""
+
+    _rounded = model_validator(mode="after")(_rounded_on_one_device)
 
 
 class Ingredient(Config):

@@ -15,7 +15,10 @@ def start_app(
     models: Annotated[
         list[Path] | None, typer.Argument(metavar="MODEL...", help="Model directories to choose from; the demo's.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 8501,
+    port: Annotated[int, typer.Option(help="Port on that address.")] = 8501,
+    address: Annotated[
+        str, typer.Option(help="Where it listens; another than the loopback address only inside a container.")
+    ] = "127.0.0.1",
     exam: Annotated[
         Path | None, typer.Option(help="Exam records (a folder or JSONL) to practise; those beside the model.")
     ] = None,
@@ -54,7 +57,8 @@ def start_app(
     given = {f"JVLM_{name}": str(path.resolve()) for name, path in places.items() if path is not None}
     given["JVLM_MODELS"] = os.pathsep.join(str(folder.resolve()) for folder in folders)
     page = asset("apps", "image_qa.py")
-    command = [sys.executable, "-m", "streamlit", "run", str(page), *streamlit_flags(), "--server.port", str(port)]
+    flags = [*streamlit_flags(address), "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", str(page), *flags]
     sys.exit(subprocess.call(command, env=os.environ | given))
 
 

@@ -132,7 +132,7 @@ def _evaluate(
     from jvlm.eval.task import task_names
     from jvlm.files import lock, read_json, write_json, write_text
 
-    loaded, fingerprint = _load(model, template)
+    loaded, fingerprint = load_to_ask(model, template)
     known = task_names()
     results: dict[str, Any] = {}
     with lock(out):
@@ -190,7 +190,7 @@ def open_judge(where: str | None, model: str | None) -> Any:
     folder = Path(where)
     if not folder.is_dir():
         raise UsageError(f"'{where}' is no model directory and no address", fix="give a folder or https://HOST/v1")
-    loaded, fingerprint = _load(folder, "chat" if _has_chat_template(folder) else "plain")
+    loaded, fingerprint = load_to_ask(folder, "chat" if _has_chat_template(folder) else "plain")
     return LocalJudge(loaded, f"{folder.name} {fingerprint[:12]}")
 
 
@@ -202,14 +202,23 @@ def _has_chat_template(folder: Path) -> bool:
     return (folder / "chat_template.jinja").is_file() or bool(named.get("chat_template"))
 
 
-def _load(model: Path, template: str) -> tuple[Any, str]:
-    """The model and what tells it from all others, weights and template: records of two models never mix."""
-    from jvlm.files import sha256_bytes, sha256_file
+def load_to_ask(model: Path, template: str) -> tuple[Any, str]:
+    """The model and what tells it from all others, weights and template: records of two models never mix.
 
-    weights = sorted(model.glob("*.safetensors"))
-    hashes = "".join(sha256_file(path) for path in weights)
-    fingerprint = hashes[:16] if len(weights) == 1 else sha256_bytes(hashes.encode())[:16]
-    if _kind(model) in ("jvlm", "jvlm_clip"):
+    Raises UsageError for an adapter of a language model alone, which others' programs are to read as well.
+    """
+    from jvlm.files import sha256_bytes, sha256_file
+    from jvlm.model.directory import ADAPTER, read_kind
+
+    kind, config = read_kind(model)
+    files = sorted(model.glob("*.safetensors"))
+    if kind == ADAPTER:
+        files.append(model / "config.json")  # which says what its weights stand beside
+    hashes = "".join(sha256_file(path) for path in files)
+    fingerprint = hashes[:16] if len(files) == 1 else sha256_bytes(hashes.encode())[:16]
+    if kind == ADAPTER and config["base"]["kind"] != "jvlm":
+        raise UsageError("an adapter of a language model alone", where=model, fix="make it whole with `jvlm merge`")
+    if kind in ("jvlm", "jvlm_clip", ADAPTER):
         import jvlm
 
         return jvlm.load(model), fingerprint
@@ -221,16 +230,6 @@ def _load(model: Path, template: str) -> tuple[Any, str]:
 
     asked = fingerprint if template == "plain" else f"{fingerprint}-{template}"
     return load_causal_model(model, template=template), asked  # type: ignore[arg-type]
-
-
-def _kind(model: Path) -> str | None:
-    from jvlm.errors import DataError
-    from jvlm.files import read_json
-
-    if not (model / "config.json").is_file():
-        raise DataError("not a model directory: config.json is missing", where=model)
-    config = read_json(model / "config.json")
-    return config.get("model_type") if isinstance(config, dict) else None
 
 
 def _label(model: Path, models: list[Path]) -> str:

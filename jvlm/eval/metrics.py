@@ -35,7 +35,7 @@ def measure(
 ) -> dict[str, Any]:
     """The figure with its n, 95 % interval, chance, and the best constant answer; `value` is None where not defined."""
     metric, groups = METRICS[name], [getattr(item, task.group) for item in items]
-    rows = _rows(name, task, items, answers)
+    rows = question_rows(name, task, items, answers)
     value = float(metric.value(rows.sum(0)))
     if np.isnan(value):
         return {"value": None, "n": len(items), "interval": None, "chance": None, "best_constant": None}
@@ -51,7 +51,7 @@ def measure(
 
 def figure(name: str, task: Task, items: Sequence[TaskItem], answers: Sequence[Read | None]) -> float:
     """The value alone; not a number where it is not defined."""
-    return float(METRICS[name].value(_rows(name, task, items, answers).sum(0)))
+    return float(METRICS[name].value(question_rows(name, task, items, answers).sum(0)))
 
 
 def is_right(name: str, task: Task, item: TaskItem, answer: Read | None) -> bool:
@@ -64,7 +64,7 @@ def blind(name: str, task: Task, items: Sequence[TaskItem]) -> tuple[str, float,
     value = METRICS[name].value
     fullest = max(items, key=lambda item: len(task.choices(item)))
     sums = {
-        words(task, fullest, answer): _rows(name, task, items, _played(task, items, answer)).sum(0)
+        words(task, fullest, answer): question_rows(name, task, items, _played(task, items, answer)).sum(0)
         for answer in candidates(task, items)
     }
     constants = {said: float(value(total)) for said, total in sums.items()}
@@ -233,7 +233,7 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def _rows(name: str, task: Task, items: Sequence[TaskItem], answers: Sequence[Read | None]) -> np.ndarray:
+def question_rows(name: str, task: Task, items: Sequence[TaskItem], answers: Sequence[Read | None]) -> np.ndarray:
     """What each question adds to the sums ``[n, k]``."""
     rows = np.array([METRICS[name].of(task, item, answer) for item, answer in zip(items, answers, strict=True)])
     if name != "spearman":

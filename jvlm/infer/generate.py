@@ -181,14 +181,20 @@ class VisionLanguageModel(Asked):
 
 
 def load_model(
-    folder: str | Path, batch_size: int = 64, *, weights: Weights = "full", device: str | None = None
+    folder: str | Path,
+    batch_size: int = 64,
+    *,
+    weights: Weights = "full",
+    base: Path | None = None,
+    device: str | None = None,
 ) -> VisionLanguageModel:
     """Load a vision-language model directory; `int8`: its linear layers then take a quarter of the memory.
 
-    `device` is the GPU where torch sees one, else the processor. Raises DataError when it is none or is damaged,
-    UsageError when int8 weights cannot be had.
+    `base`: of an adapter, the directory it was trained on, where that is no longer at its recorded path. `device` is
+    the GPU where torch sees one, else the processor. Raises DataError when it is none or is damaged, UsageError when
+    int8 weights cannot be had.
     """
-    loaded = load_directory(Path(folder))
+    loaded = load_directory(Path(folder), base)
     if loaded.kind != "jvlm":
         raise DataError(f"holds a '{loaded.kind}' model, not a vision-language model", where=folder)
     if weights == "int8":

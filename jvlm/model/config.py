@@ -1,6 +1,6 @@
 """Shapes of the parts of a model. Free of torch, so that a recipe can be read and checked in no time."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -163,6 +163,35 @@ class TilesConfig(Config):
     """Tiles of one image at most, beside the view of it whole; 0: none."""
     per_sample: int | None = Field(None, ge=0)
     """Tiles of all images of a sample together, at most; as many as its images may have when left out."""
+
+
+class LoraConfig(Config):
+    """Low-rank adapters in the place of a part's weights: these stay as they are."""
+
+    rank: int = Field(16, ge=1)
+    """Rank of the update of a matrix."""
+    alpha: float = Field(32.0, gt=0)
+    """An update is multiplied by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of what an adapter sees that is left out in training."""
+    targets: Literal["language", "tower", "both"] | Annotated[list[str], Field(min_length=1)] = "language"
+    """Where adapters are: on every matrix of the blocks of the language model, of the tower, or of both; or on the
+    layers of these names, such as q_proj, v_proj, attn, or a whole path."""
+    rate: float = Field(1.0, gt=0)
+    """Learning rate of the adapters as a share of the others'."""
+    base_weights: Literal["float32", "int8", "int4"] = "float32"
+    """How the language model's adapted matrices are held in training: int4 are the normal floats of QLoRA (Dettmers et
+    al. 2023). What was learned is later added to the weights as they were, not to the rounded ones."""
+
+    @property
+    def scaling(self) -> float:
+        """What an update is multiplied by."""
+        return self.alpha / self.rank
+
+    @property
+    def shape(self) -> tuple[int, float, str]:
+        """What two configs must share for one to go on with the adapters of the other."""
+        return self.rank, self.alpha, str(self.targets)
 
 
 def num_image_tokens(vision: VisionConfig, projector: ProjectorConfig) -> int:

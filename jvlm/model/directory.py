@@ -2,7 +2,8 @@
 
 What a directory holds is said by `model_type` in its config.json, never by its name:
 ``llama``, ``mixtral`` and the other types of `jvlm.model.language` (plain transformers directories), ``jvlm`` (tower +
-projector + language model), ``jvlm_clip``, ``jvlm_tower`` (an image tower alone, read by `jvlm.model.towers`).
+projector + language model), ``jvlm_clip``, ``jvlm_tower`` (an image tower alone, read by `jvlm.model.towers`),
+``jvlm_adapter`` (what was learned beside the weights of another directory, read by `jvlm.model.adapter`).
 Only safetensors and JSON are read. Every directory carries `hashes.json` and is verified when it is loaded.
 """
 
@@ -30,7 +31,8 @@ from jvlm.text.tokenizer import Tokenizer
 
 WEIGHTS = "model"  # the stem of their files
 TOWER = "jvlm_tower"
-KINDS = (*CLASSES, "jvlm", "jvlm_clip", TOWER)
+ADAPTER = "jvlm_adapter"
+KINDS = (*CLASSES, "jvlm", "jvlm_clip", TOWER, ADAPTER)
 _LAYERS = ("num_hidden_layers", "layers", "text_layers")
 _OLDER_SPELLING = ("rope_theta", "rope_scaling", "torch_dtype", "dtype")
 
@@ -46,7 +48,11 @@ class Loaded:
 
 def load_named_tensors(model: nn.Module, tensors: Mapping[str, Tensor], where: object) -> None:
     """Copy `tensors` into the parameters. Raises DataError naming what is missing, unknown or of another shape."""
-    parameters = dict(model.named_parameters())
+    copy_tensors(dict(model.named_parameters()), tensors, where)
+
+
+def copy_tensors(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], where: object) -> None:
+    """Copy `tensors` into parameters of the same names. Raises as `load_named_tensors`."""
     missing, unknown = parameters.keys() - tensors.keys(), tensors.keys() - parameters.keys()
     if missing or unknown:
         raise DataError(
@@ -117,17 +123,30 @@ def _config_record(model: nn.Module, processor: Processor) -> dict[str, Any]:
     return {"model_type": "jvlm_clip", "vision": processor.vision.model_dump(), "logit_bias": bias}
 
 
-def load_directory(folder: Path) -> Loaded:
+def read_kind(folder: Path) -> tuple[str | None, dict[str, Any]]:
+    """What a directory says it holds, and its config. Raises DataError when it is no model directory."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise DataError("not a model directory: config.json is missing", where=folder)
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise DataError("not a JSON object", where=path)
+    return config.get("model_type"), config
+
+
+def load_directory(folder: Path, base: Path | None = None) -> Loaded:
     """Read a model directory onto the CPU in float32, verified against its hashes.
 
+    An adapter is added to the weights of its base, which is looked for where `jvlm.model.adapter` says, or at `base`.
     Raises DataError, or UsageError for an image tower alone: it has no processor.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise DataError("not a model directory: config.json is missing", where=folder)
+    kind, config = read_kind(folder)
     verify_folder(folder)
-    config = read_json(folder / "config.json")
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind == ADAPTER:
+        from jvlm.model.adapter import load_merged  # which reads its base by this function
+
+        return load_merged(folder, base)
     if kind == TOWER:
         fix = "name it as align.tower in a recipe, which makes a vision-language model of it"
         raise UsageError("this is an image tower alone", where=folder, fix=fix)
@@ -181,8 +200,11 @@ def _build(kind: str, config: dict[str, Any], tokenizer: Tokenizer) -> tuple[nn.
 
 def load_processor(folder: Path) -> Processor:
     """What feeds the model of a directory; no weight is read. Raises DataError."""
-    config = read_json(Path(folder) / "config.json")
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    kind, config = read_kind(Path(folder))
+    if kind == ADAPTER:
+        from jvlm.model.adapter import adapted_processor  # which reads its base by this function
+
+        return adapted_processor(Path(folder))
     if kind not in KINDS or kind == TOWER:
         raise DataError(f"model_type {kind!r} has no processor", where=Path(folder) / "config.json")
     try:

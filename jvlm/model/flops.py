@@ -9,9 +9,9 @@ A product of ``[m, k]`` and ``[k, n]`` is 2mkn operations. Forward, a language m
 and with the backward pass three times that: a product for the gradient of the weights and one for the gradient of
 what came in. With dense rows and one document each that is the usual 6 · weights + 6 · layers · width · length a token
 (Kaplan et al. 2020; PaLM's appendix B leaves the mask on). A frozen part takes no gradient of weights, and no gradient
-at all when nothing before it learns. The image tower, which may be any network, is counted product by product as it
-looks at one picture. Norms, softmax, rotary embedding and activations are left out, and so is what activation
-checkpointing computes again.
+at all when nothing before it learns; beside adapters the matrices themselves are frozen. The image tower, which may be
+any network, is counted product by product as it looks at one picture. Norms, softmax, rotary embedding and activations
+are left out, and so is what activation checkpointing computes again.
 """
 
 from collections.abc import Callable
@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from jvlm.model.jvlm import JvlmModel
+from jvlm.model.lora import is_adapter
 from jvlm.model.packed import PackedBatch
 from jvlm.model.processor import PADDING_GREY
 
@@ -55,6 +56,7 @@ class Flops:
         )
         width = config.num_attention_heads * layers[0].self_attn.head_dim
         seen, per_image = False, 0.0
+        learned = _share_that_learns(layers)
         if isinstance(model, JvlmModel):
             side = model.vision_config.image_size
             device = next(model.parameters()).device
@@ -63,11 +65,14 @@ class Flops:
             whole = counted(model, lambda: model.image_features(picture))
             share, projector_learns = _share_that_learns(model.tower), _learns(model.projector)
             seen = share > 0 or projector_learns
-            per_image = tower * (1 + 2 * share) + (whole - tower) * _passes(projector_learns, share > 0)
+            # adapters stand in every block, so that the gradient goes all the way down
+            way = 1.0 if any(is_adapter(name) for name, _ in model.tower.named_parameters()) else share
+            per_image = tower * (1 + share + way) + (whole - tower) * _passes(projector_learns, share > 0)
         passes = _passes(_learns(language), seen)
         self.per_image = per_image
-        self.per_token = 2 * weights * passes
-        self.per_target = 2 * language.lm_head.weight.numel() * passes
+        self.per_token = 2 * weights * (1 + learned + (learned > 0 or seen))
+        head = language.lm_head.weight
+        self.per_target = 2 * head.numel() * (1 + head.requires_grad + (learned > 0 or seen))
         self.per_pair = 2 * len(layers) * width * passes  # of a token with one of its document, masked or not
 
     def __call__(self, batch: PackedBatch) -> float:
@@ -81,9 +86,9 @@ def _learns(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
 
 
-def _share_that_learns(tower: nn.Module) -> float:
-    """Of a tower's weights; what learns is its upper end, and the gradient goes no further down."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in tower.parameters()]
+def _share_that_learns(part: nn.Module) -> float:
+    """Of the weights of a part. What learns of a tower is its upper end, and the gradient goes no further down."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in part.parameters()]
     return sum(size for size, learns in sizes if learns) / sum(size for size, _ in sizes)
 
 

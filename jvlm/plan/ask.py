@@ -48,10 +48,15 @@ def planned(recipe: Path) -> tuple[str, dict[str, Any]]:
     return found[1], report(load_recipe(recipe, []), gpu_named(given["--gpu"]), int(given["--gpus"]), like=like)
 
 
+def recipe_files() -> list[Path]:
+    """The recipes for public models: those of configs/recipes/ and the hospital's."""
+    return [*sorted(asset("configs", "recipes").glob("*.yaml")), asset("configs", "medical-lora.yaml")]
+
+
 def recipes_block() -> str:
-    """Every recipe of configs/recipes/ with its plan."""
+    """Each of them with its plan."""
     out: list[str] = []
-    for recipe in sorted(asset("configs", "recipes").glob("*.yaml")):
+    for recipe in recipe_files():
         command, record = planned(recipe)
         out += [f"## {recipe.stem}", "", "```", f"$ {command}", *lines(record), "```", ""]
     return "\n".join(out).rstrip()

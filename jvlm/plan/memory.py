@@ -6,7 +6,8 @@ the engines hold them: weights, gradients and moments in float32 (`jvlm.train.co
 second float32 copy of each process's share of the weights, and the buckets gradients are sent in.
 
 Activations are what autograd keeps of a decoder block of transformers' Llama and of a ViT's block, tensor by tensor; a
-test compares them with what it really keeps. Frozen parts in front of everything that learns keep nothing.
+test compares them with what it really keeps. Frozen parts in front of everything that learns keep nothing. What
+adapters keep of their own is left out.
 """
 
 from dataclasses import dataclass
@@ -48,9 +49,10 @@ def memory(work: Work, gpus: int, zero: int | None, device: str = "cuda") -> Mem
     trained, whole = work.trained, work.parameters
     moments = STATE * (trained + _adamw_only(work) if work.muon and zero is None else 2 * trained) * parted[1]
     master = STATE * trained * share if zero else 0.0
+    gathered = STATE * min(whole, LIVE) if zero == 3 and gpus > 1 else 0.0
     main = moments + master if work.engine.offload and zero else 0.0
     parts = {
-        "weights": STATE * whole * parted[3] + (STATE * min(whole, LIVE) if zero == 3 and gpus > 1 else 0.0),
+        "weights": STATE * whole * parted[3] + gathered - work.saved,
         "master copy": 0.0 if main else master,
         "moments": 0.0 if main else moments,
         "gradients": STATE * trained * parted[2],
@@ -130,7 +132,8 @@ def _tower_activations(work: Work, gpus: int, device: str) -> float:
     pixels = 3 * vision.image_size**2 * (1 + 4)
     kept = view_bytes(vision, work.engine.precision, device) * places
     used = max(layer % vision.layers for layer in vision.feature_layers) + 1
-    blocks = max(1.0, vision.layers * work.learns.get("tower", 0.0) - (vision.layers - used))
+    learns = 1.0 if "tower" in work.adapters else work.learns.get("tower", 0.0)
+    blocks = max(1.0, vision.layers * learns - (vision.layers - used))
     features = places * vision.feature_width * (4 + c)
     if work.projector is not None and work.language is not None:
         features += num_image_tokens(vision, work.projector) * work.language.hidden_size * (8 + 2 * c)
@@ -150,7 +153,8 @@ def _head(work: Work, gpus: int, device: str) -> float:
     if not work.chunked_head:  # in the low precision, as float32, their logarithms, and the gradients of two of them
         return scores * (2 + 4 + 4 + 4 if low else 4 + 4 + 4)
     table = work.vocab_size * work.language.hidden_size
-    own = STATE * table if "language" in work.learns else 0.0  # its gradient is there as soon as the loss is
+    rests = "language" not in work.learns or "language" in work.adapters
+    own = 0.0 if rests else STATE * table  # its gradient is there as soon as the loss is
     return min(scores, CHUNK[device]) * (4 + 2 + 2 if low else 4) + own
 
 
@@ -160,7 +164,7 @@ def _copies(work: Work) -> float:
         return 0.0
     copies = 0.0
     for part, parameters in work.parts.items():
-        frozen = part not in work.learns
+        frozen = part not in work.learns or part in work.adapters
         if part == "language" and frozen and work.learns:
             frozen = work.engine.recompute  # its cast weights are kept for the gradient that passes through
         layers = 1
@@ -179,7 +183,7 @@ def _adamw_only(work: Work) -> float:
     if shape is None:
         return work.trained
     rest = work.trained - work.learns.get("projector", 0.0) * work.parts.get("projector", 0)
-    if "language" not in work.learns:
+    if "language" not in work.learns or "language" in work.adapters:
         return rest
     d, kv = shape.hidden_size, shape.hidden_size * (shape.num_kv_heads or shape.num_heads) // shape.num_heads
     matrices = 2 * d * d + 2 * d * kv + (0 if shape.num_experts else expert_parameters(shape))

@@ -3,7 +3,7 @@
 Of a language model, for each token forward: 2 × the weights of its blocks' matrices that the token goes through, 2 ×
 the head for a token that is trained, and 2 × layers × width × row length for attention, a row taken as one document
 under its causal mask: the most it can be. Backward is twice that where a part learns, once where a gradient only passes
-through.
+through, as through weights that rest beside adapters.
 """
 
 from functools import cache
@@ -31,9 +31,12 @@ def by_part(work: Work) -> dict[str, float]:
     if work.language is not None:
         head = 2 * work.vocab_size * work.language.hidden_size * work.targets
         found["language"] = work.tokens * (forward_token(work) + head) * _passes(work, "language")
+        if "language" in work.adapters:  # no gradient of the weights that rest beside them
+            found["language"] -= work.tokens * (2 * _matrices(work) - 2 * work.adapters["language"] + head)
     if work.vision is not None:
         found["tower"] = work.all_views * forward_view(work.vision, work.parts["tower"])
-        found["tower"] *= 1 + 2 * work.learns.get("tower", 0.0)
+        share = work.learns.get("tower", 0.0)
+        found["tower"] *= 1 + share + (1 if "tower" in work.adapters else share)
     if work.projector is not None and work.vision is not None:
         tokens = num_image_tokens(work.vision, work.projector)
         found["projector"] = work.all_views * 2 * tokens * work.parts["projector"] * _passes(work, "projector")
@@ -45,12 +48,17 @@ def by_part(work: Work) -> dict[str, float]:
 
 def forward_token(work: Work) -> float:
     """Of one token through the language model's blocks, without the head."""
+    assert work.language is not None
+    return 2 * _matrices(work) + 2 * work.language.num_layers * work.language.hidden_size * work.row_length
+
+
+def _matrices(work: Work) -> int:
+    """Weights of the blocks' matrices that one token goes through, adapters among them."""
     shape = work.language
     assert shape is not None
     tables = work.vocab_size * shape.hidden_size * (1 if shape.tie_embeddings else 2)
     norms = (2 * shape.num_layers + 1) * shape.hidden_size
-    matrices = active_parameters(shape, work.vocab_size) - tables - norms
-    return 2 * matrices + 2 * shape.num_layers * shape.hidden_size * work.row_length
+    return active_parameters(shape, work.vocab_size) - tables - norms + work.adapters.get("language", 0)
 
 
 def forward_view(vision: VisionConfig, parameters: int) -> float:

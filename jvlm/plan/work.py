@@ -12,6 +12,7 @@ from typing import Any
 from jvlm.errors import UsageError
 from jvlm.files import read_json
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig, num_image_tokens
+from jvlm.plan.adapters import adapters_of
 from jvlm.plan.parameters import language_parameters, projector_parameters, text_tower_parameters, tower_parameters
 from jvlm.recipe import Recipe
 from jvlm.settings import ClipStage, Learning, PhasedStage, TowerStart
@@ -56,6 +57,10 @@ class Work:
     muon: bool = False
     from_scratch: bool = False
     """A pretraining that begins with random weights: laws say something of its loss."""
+    adapters: Mapping[str, int] = field(default_factory=dict)
+    """Parameters of adapters by part, which `parts` count too: of such a part they alone learn."""
+    saved: float = 0.0
+    """Bytes by which the weights are smaller than in float32."""
     chunked_head: bool = True
     """The vocabulary's scores never stand whole (`jvlm.model.loss`); not so in most published trainings."""
 
@@ -103,6 +108,8 @@ def _works(recipe: Recipe, like: Like) -> Iterator[Work]:
     if stages.clip:
         yield _clip(stages.clip, vocab)
     images: dict[str, Any] = {}
+    if stages.align and stages.align.language:
+        shape, vocab, parts["language"] = _start(stages.align.language, like)
     if stages.align:
         vision, projector = _tower_of(stages.align.tower, stages.clip, like), stages.align.projector
         assert shape is not None  # or the recipe had been refused
@@ -116,7 +123,18 @@ def _works(recipe: Recipe, like: Like) -> Iterator[Work]:
             tokens = num_image_tokens(images["vision"], images["projector"])
             given["views"] = settings.packing.row_length / (tokens + like.text_per_view)
             given["targets"] = like.text_per_view / (tokens + like.text_per_view)
-        return Work(name, dict(parts), _shares(settings, parts, images.get("vision")), **given)
+        return learning(name, settings, given)
+
+    def learning(name: str, settings: Learning, given: dict[str, Any]) -> Work:
+        learns = _shares(settings, parts, images.get("vision"))
+        if settings.lora is None:
+            return Work(name, dict(parts), learns, **given)
+        assert shape is not None  # or the recipe had been refused
+        added = adapters_of(settings.lora, shape, vocab, images.get("vision"), images.get("projector"))
+        own = {part: count for part, count in added.parameters.items() if part in learns}
+        whole = {part: count + own.get(part, 0) for part, count in parts.items()}
+        learns |= {part: count / whole[part] for part, count in own.items()}
+        return Work(name, whole, learns, adapters=own, saved=added.saved, **given)
 
     if stages.align:
         yield phase("align", stages.align)
@@ -133,7 +151,7 @@ def _works(recipe: Recipe, like: Like) -> Iterator[Work]:
             "views": 1.0 if images else 0.0,
         }
         given |= {"language": shape, "vocab_size": vocab, **images} | _loop(stages.prefer.loop)
-        yield Work("prefer", dict(parts), _shares(stages.prefer, parts, images.get("vision")), **given)
+        yield learning("prefer", stages.prefer, given)
     for name, settings in _folders("medical", stages.medical):
         yield phase(name, settings)
 

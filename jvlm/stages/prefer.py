@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,12 +11,12 @@ from jvlm.errors import DataError
 from jvlm.files import read_json, sha256_file, write_json
 from jvlm.images.shards import ShardReader, open_shards, write_shards
 from jvlm.infer.generate import VisionLanguageModel
-from jvlm.model.directory import Loaded, load_directory, write_model_files
+from jvlm.model.directory import Loaded
 from jvlm.sample import Message, Sample
 from jvlm.settings import PreferStage
 from jvlm.stages.context import StageContext
+from jvlm.stages.start import Start
 from jvlm.train.loop import train
-from jvlm.train.objectives.next_token import train_only
 from jvlm.train.objectives.preference import Preference, answer_log_probabilities, pair_batch
 from jvlm.train.world import to_device
 
@@ -25,11 +24,12 @@ from jvlm.train.world import to_device
 def prefer(context: StageContext) -> dict[str, Any]:
     """Pairs, given or sampled and judged → reference log-probabilities → train."""
     config: PreferStage = context.config
-    loaded = load_directory(context.run / "instruct" / "model")
+    start = Start.of(context.run / "instruct" / "model", config, context.recipe.seed)
+    loaded = start.loaded  # adapters that begin change no answer of it
     model, processor = loaded.model, loaded.processor
     pairs = context.first_alone(lambda: _pairs(context, loaded))
     reference = _reference(context, loaded, pairs)
-    train_only(model, config.train, config.tower_layers)
+    start.freeze()
     objective = Preference(
         model,
         processor,
@@ -39,10 +39,10 @@ def prefer(context: StageContext) -> dict[str, Any]:
         config.beta,
         config.alpha,
         context.recipe.seed,
-        {"tower.": config.tower_rate},
+        start.rate_scale,
     )
-    files = partial(write_model_files, model, processor)
-    last = train(objective, config.loop, context.folder, context.say, files)
+    files = start.files_beside(processor)
+    last = train(objective, config.loop, context.folder, context.say, files, stored=start.stored)
     return {"pairs": len(pairs), "loss": last["loss"]}
 
 

@@ -4,20 +4,20 @@ Without align, instruct and medical train the language model alone, on text.
 """
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from jvlm.errors import UsageError
 from jvlm.files import repeat_folder, write_text
 from jvlm.images.shards import open_shards
 from jvlm.infer.likelihood import bits_per_character
 from jvlm.model.adopt_tower import adopt_tower, is_open_clip
-from jvlm.model.directory import load_directory, write_model_files
+from jvlm.model.directory import Loaded, load_directory, save_model
 from jvlm.model.jvlm import JvlmModel
+from jvlm.model.language import LanguageModel
 from jvlm.model.processor import Processor
 from jvlm.model.projector import PixelShuffleProjector
 from jvlm.model.towers import load_tower
@@ -25,12 +25,13 @@ from jvlm.model.vision import VisionTower
 from jvlm.settings import Phase, Source
 from jvlm.stages.context import StageContext
 from jvlm.stages.pretrain import load_language
+from jvlm.stages.start import Start
 from jvlm.text.corpus import read_corpus
 from jvlm.text.raw import read_documents
 from jvlm.text.shards import token_shards
 from jvlm.train.config import PackingConfig
 from jvlm.train.loop import train
-from jvlm.train.objectives.next_token import NextToken, train_only
+from jvlm.train.objectives.next_token import NextToken
 from jvlm.train.order import spread
 from jvlm.train.source import ImageSamples, Mixture, PackedRows, SampleSet, TokenDocuments
 
@@ -41,14 +42,21 @@ MEASURED_CHARACTERS = 500_000  # of the medical text, for its bits per character
 def align(context: StageContext) -> dict[str, Any]:
     """Bridge the image tower to the pretrained language model."""
     config = context.config
-    language = load_directory(context.run / "pretrain" / "model")
+    language = load_directory(config.language or context.run / "pretrain" / "model")
+    if not isinstance(language.model, LanguageModel):
+        raise UsageError(f"a '{language.kind}' model is no language model alone", where=config.language)
     tower = load_tower(_tower_directory(context), **config.tower.changes)
     processor = Processor(language.processor.tokenizer, tower.config, config.projector, config.tiles)
     torch.manual_seed(context.recipe.seed)
     model = JvlmModel(language.model, tower, config.projector, processor.image_ids)
     if isinstance(model.projector, PixelShuffleProjector):
         _fit_projector(context, model.projector, model.tower, processor)
-    return _phase(context, config, model, processor, context.folder)
+    start = Start(Loaded("jvlm", model, processor), config)
+    if config.lora is not None:  # which needs a directory to stand beside
+        base = context.folder / "base"
+        context.first_alone(lambda: None if base.is_dir() else save_model(base, model, processor))
+        start = Start.of(base, config, context.recipe.seed)
+    return _phase(context, config, start, context.folder)
 
 
 def _tower_directory(context: StageContext) -> Path:
@@ -84,8 +92,8 @@ def _fit_projector(
 
 def pretrain_vl(context: StageContext) -> dict[str, Any]:
     """Interleaved pages of text and images, mixed with text: the language model learns what images stand for."""
-    loaded = load_directory(context.run / "align" / "model")
-    return _phase(context, context.config, loaded.model, loaded.processor, context.folder)
+    start = Start.of(context.run / "align" / "model", context.config, context.recipe.seed)
+    return _phase(context, context.config, start, context.folder)
 
 
 def instruct(context: StageContext) -> dict[str, Any]:
@@ -97,7 +105,9 @@ def instruct(context: StageContext) -> dict[str, Any]:
 
 def medical(context: StageContext) -> dict[str, Any]:
     """Continual pretraining on medicine, then exam-style instruction; each phase has a folder of its own."""
-    before = context.run / ("prefer" if context.recipe.stages.prefer is not None else "instruct") / "model"
+    stages = context.recipe.stages
+    stage = next(name for name in ("prefer", "instruct", "align") if name == "align" or getattr(stages, name))
+    before = context.run / stage / "model"
     figures = _phases(context, before)
     file = context.data / "text" / "medical.jsonl"
     if context.rank or not file.is_file():
@@ -124,15 +134,16 @@ def _phases(context: StageContext, source: Path) -> dict[str, Any]:
     """The stage's phases, one after the other, from the model `source`; returns the figures of each by its folder."""
     figures: dict[str, Any] = {}
     for name, phase in context.config.folders.items():
-        loaded = load_directory(source)
-        figures[name] = _phase(context, phase, loaded.model, loaded.processor, context.folder / name)
+        start = Start.of(source, phase, context.recipe.seed)
+        figures[name] = _phase(context, phase, start, context.folder / name)
         source = context.folder / name / "model"
     if context.rank == 0:
         repeat_folder(source, context.folder / "model")
     return figures
 
 
-def _phase(context: StageContext, phase: Phase, model: nn.Module, processor: Processor, folder: Path) -> dict[str, Any]:
+def _phase(context: StageContext, phase: Phase, start: Start, folder: Path) -> dict[str, Any]:
+    model, processor = start.loaded.model, start.loaded.processor
     if phase.tiles is not None:
         processor = processor.with_tiles(phase.tiles)
     mixture = phase_mixture(context, phase, processor)
@@ -141,10 +152,11 @@ def _phase(context: StageContext, phase: Phase, model: nn.Module, processor: Pro
     context.say(
         f"{dict(zip(names, mixture.counts, strict=True))} samples an epoch, {int(mixture.lengths.sum()):,} tokens"
     )
-    train_only(model, phase.train, phase.tower_layers)
+    start.freeze()
     rows = phase_rows(context, phase, mixture, processor)
-    objective = NextToken(model, rows, phase.packing, {"tower.": phase.tower_rate})
-    last = train(objective, phase.loop, folder, context.say, partial(write_model_files, model, processor))
+    objective = NextToken(model, rows, phase.packing, start.rate_scale)
+    files = start.files_beside(processor)
+    last = train(objective, phase.loop, folder, context.say, files, stored=start.stored)
     return {"loss": last["loss"], "samples": dict(zip(names, mixture.counts, strict=True)), "dropped": dropped}
 
 

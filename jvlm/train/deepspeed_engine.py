@@ -6,7 +6,7 @@ a word (it is counted; the count is looked at).
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Size, Tensor, nn
 from jvlm.errors import DataError, UsageError
 from jvlm.model.experts import SPARSE_BLOCK
 from jvlm.train.config import LoopConfig
-from jvlm.train.engine import named_parameters, parameter_groups, set_rates
+from jvlm.train.engine import named_parameters, parameter_groups, set_rates, stored_parameters
 from jvlm.train.world import World
 
 KINDS = ("exp_avg", "exp_avg_sq")
@@ -24,13 +24,21 @@ KINDS = ("exp_avg", "exp_avg_sq")
 class DeepSpeedEngine:
     """ZeRO with torch's AdamW."""
 
-    def __init__(self, module: nn.Module, config: LoopConfig, rate_scale: Mapping[str, float], world: World) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        config: LoopConfig,
+        rate_scale: Mapping[str, float],
+        world: World,
+        stored: Collection[str] | None = None,
+    ) -> None:
         """Raises UsageError for Muon, which needs matrices whole."""
         if config.optimizer.muon:
             raise UsageError("ZeRO shards the matrices that Muon needs whole", fix="set optimizer.muon: false")
         self.config, self.world, self.stage = config.optimizer, world, config.engine.zero
         self.trained = {name: p for name, p in named_parameters(module).items() if p.requires_grad}
-        self._shapes = {name: p.shape for name, p in named_parameters(module).items()}  # stage 3 leaves empty ones
+        self._stored = stored_parameters(module, stored)
+        self._shapes = {name: p.shape for name, p in self._stored.items()}  # stage 3 leaves empty ones
         for parameter in module.parameters():
             if parameter.ndim == 0:
                 parameter.data = parameter.data.view(1)  # DeepSpeed can send no scalar; outside it stays one
@@ -92,7 +100,7 @@ class DeepSpeedEngine:
         return shapes
 
     def parameters(self) -> Iterator[tuple[str, Tensor]]:
-        for name, parameter in named_parameters(self.engine.module).items():
+        for name, parameter in self._stored.items():
             with self._gathered([parameter], enabled=self.stage == 3):
                 yield name, parameter.detach().clone().view(self._shapes[name])
 
@@ -112,7 +120,7 @@ class DeepSpeedEngine:
 
         if parameters.keys() != self._shapes.keys():
             raise DataError("weights do not fit the model", where=where)
-        for name, parameter in named_parameters(self.engine.module).items():
+        for name, parameter in self._stored.items():
             value = torch.atleast_1d(parameters[name].to(self.world.device))
             if self.stage and name in self.trained:
                 safe_set_full_fp32_param(parameter, value)

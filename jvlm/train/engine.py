@@ -5,19 +5,19 @@ This is the plain one. `jvlm.train.deepspeed_engine` has the same calls; state w
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Size, Tensor, nn
 
-from jvlm.model.directory import load_named_tensors
+from jvlm.model.directory import copy_tensors
 from jvlm.train.config import LoopConfig, OptimizerConfig
 from jvlm.train.muon import Muon
 from jvlm.train.world import World
 
-_MATRICES = re.compile(r"(^|\.)layers\.\d+\.(?!mlp\.gate\.)|^projector\.\w+\.weight$")  # no router's
+_MATRICES = re.compile(r"(^|\.)layers\.\d+\.(?!mlp\.gate\.)(?!.*\.lora_)|^projector\.\w+\.weight$")  # no router's
 _ROUTER = re.compile(r"\.mlp\.gate\.weight$")
 _EMBEDDINGS = re.compile(r"embed|^markers\.|^projector\.queries$")
 ROUTER_RATE = 0.1
@@ -30,6 +30,7 @@ class Engine(Protocol):
 
     trained: dict[str, nn.Parameter]
 
+    # weights below are those that checkpoints hold: all of them, or those given as `stored`
     def loss_sum(self, batch: Any) -> Tensor: ...
     def backward(self, loss: Tensor, last: bool) -> None:
         """Add the gradients of `loss`; `last` of this step's. Summed over processes, not averaged."""
@@ -45,7 +46,7 @@ class Engine(Protocol):
     def parameter_shapes(self) -> dict[str, Size]: ...
     def state_shapes(self) -> dict[str, Size]: ...
     def parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """All weights, whole, tied ones once; trained or not."""
+        """Weights, whole, tied ones once; trained or not."""
         ...
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
@@ -78,13 +79,18 @@ def named_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name.removeprefix("trained_model."): p for name, p in module.named_parameters()}
 
 
+def stored_parameters(module: nn.Module, stored: Collection[str] | None) -> dict[str, nn.Parameter]:
+    """The parameters that checkpoints hold: those of the names `stored`, or all."""
+    return {name: p for name, p in named_parameters(module).items() if stored is None or name in stored}
+
+
 def parameter_groups(
     trained: Mapping[str, nn.Parameter], config: OptimizerConfig, rate_scale: Mapping[str, float]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Groups for Muon, the matrices of decoder blocks and of the projector, and for AdamW, the rest.
 
-    Experts, which are stacked, and their router, at `ROUTER_RATE`, are AdamW's too. Norms, biases and embeddings are
-    not decayed; `rate_scale` holds learning-rate factors by prefix of the name.
+    Experts, which are stacked, their router, at `ROUTER_RATE`, and adapters are AdamW's too. Norms, biases and
+    embeddings are not decayed; `rate_scale` holds learning-rate factors by prefix of the name.
     """
     groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
@@ -103,9 +109,17 @@ def parameter_groups(
 class TorchEngine:
     """Plain torch. Several processes each hold everything and sum their gradients."""
 
-    def __init__(self, module: nn.Module, config: LoopConfig, rate_scale: Mapping[str, float], world: World) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        config: LoopConfig,
+        rate_scale: Mapping[str, float],
+        world: World,
+        stored: Collection[str] | None = None,
+    ) -> None:
         self.module, self.config, self.world = module, config.optimizer, world
         self.trained = {name: p for name, p in named_parameters(module).items() if p.requires_grad}
+        self._stored = stored_parameters(module, stored)
         for_muon, for_adamw = parameter_groups(self.trained, self.config, rate_scale)
         rate, betas, eps = self.config.learning_rate, self.config.betas, self.config.eps
         self.optimizers: list[torch.optim.Optimizer] = []
@@ -152,7 +166,7 @@ class TorchEngine:
         return {name: value.shape for name, value in self.state()}
 
     def parameters(self) -> Iterator[tuple[str, Tensor]]:
-        yield from named_parameters(self.module).items()
+        yield from self._stored.items()
 
     def state(self) -> Iterator[tuple[str, Tensor]]:
         for name, state in self._states():
@@ -160,7 +174,7 @@ class TorchEngine:
                 yield f"{key}.{name}", value
 
     def load(self, parameters: Mapping[str, Tensor], state: Mapping[str, Tensor], where: object) -> None:
-        load_named_tensors(self.module.trained_model, parameters, where)  # type: ignore[arg-type]
+        copy_tensors(self._stored, parameters, where)
         states = dict(self._states())
         for key, value in state.items():
             kind, name = key.split(".", 1)

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ from jvlm.train.blocks import prepared_blocks
 from jvlm.train.ceiling import ceiling
 from jvlm.train.checkpoint import OPTIMIZER, Progress, find_checkpoint, open_branch, save_checkpoint
 from jvlm.train.config import LoopConfig
-from jvlm.train.engine import Engine, Forward, TorchEngine
+from jvlm.train.engine import Engine, Forward, TorchEngine, named_parameters
 from jvlm.train.monitor import LossBySource, Metrics, StopSign
 from jvlm.train.prefetch import Prefetch
 from jvlm.train.routers import RouterLoad
@@ -47,6 +48,16 @@ class Batch(Protocol):
     def undecoded(self) -> list[tuple[str, str]]:
         """(sample id, error) of the samples whose pictures are not to be had."""
         ...
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What checkpoints and model directories hold of a model whose other weights stand elsewhere and stay."""
+
+    names: frozenset[str]
+    """Of weights."""
+    apart_from: str
+    """Tells the other weights, and how these ones belong to them, from all others."""
 
 
 class Objective(Protocol):
@@ -89,21 +100,23 @@ def train(
     say: Callable[[str], None],
     write_model_files: Callable[[Path], None],
     evaluate: Callable[[], dict[str, float]] | None = None,
+    stored: Stored | None = None,
 ) -> dict[str, Any]:
     """Run or continue a stage in `folder` (metrics.jsonl, checkpoints/, model/); returns the last metrics.
 
     What was learned is ``folder/model``; `write_model_files` puts everything but the weights into such a directory.
     After each checkpoint, never before, `evaluate` scores the model as it is; its figures go to ``scores.jsonl``. It
-    runs on every process. Under ``torchrun`` every process calls this. Raises JvlmError when the loss or the gradient
-    is not finite, after writing the batch's sample ids down; Stopped, after a checkpoint, on SIGTERM or when the time
-    limit is over.
+    runs on every process. Of a model whose other weights stand elsewhere, only those of `stored` are written. Under
+    ``torchrun`` every process calls this. Raises JvlmError when the loss or the gradient is not finite, after writing
+    the batch's sample ids down; Stopped, after a checkpoint, on SIGTERM or when the time limit is over.
     """
     with (
         StopSign(config.time_limit) as stop,
         prepared_blocks(objective.model, config.engine) as uncompile,
         ExitStack() as closing,
     ):
-        return _Training(objective, config, folder, say, write_model_files, evaluate, uncompile).run(stop, closing)
+        training = _Training(objective, config, folder, say, write_model_files, evaluate, uncompile, stored)
+        return training.run(stop, closing)
 
 
 class _Training:
@@ -116,14 +129,15 @@ class _Training:
         write_model_files: Callable[[Path], None],
         evaluate: Callable[[], dict[str, float]] | None,
         uncompile: Callable[[], None],
+        stored: Stored | None,
     ) -> None:
         self.objective, self.config, self.folder, self.write_model_files = objective, config, folder, write_model_files
-        self.evaluate, self.uncompile = evaluate, uncompile
+        self.evaluate, self.uncompile, self.stored = evaluate, uncompile, stored
         self.world = join_world()
         self.say = say if self.world.is_first else lambda text: None
         objective.model.train()
         trained = sorted(name for name, p in objective.model.named_parameters() if p.requires_grad)
-        self.fingerprint = _fingerprint(objective, trained, config)
+        self.fingerprint = _fingerprint(objective, trained, config, stored)
         self.checkpoints = folder / "checkpoints"
 
     def run(self, stop: StopSign, closing: ExitStack) -> dict[str, Any]:
@@ -145,6 +159,8 @@ class _Training:
         prepared = closing.enter_context(Prefetch(make, step, config.steps, config.workers_on(world.device.type)))
         while step < config.steps:
             metrics.begin()
+            if self.stored is not None:
+                self._draw_anew(step)
             self.objective.by_source.clear()
             self.objective.routers.clear()
             batches = [to_device(batch, world.device) for batch in next(prepared)]
@@ -185,6 +201,10 @@ class _Training:
         last: dict[str, Any] = world.from_first(metrics.last)  # nobody reads the model before it is there
         return last
 
+    def _draw_anew(self, step: int) -> None:
+        """What is drawn in a step (the dropout of adapters) depends on the run, the step and the process alone."""
+        torch.manual_seed((int(self.fingerprint[:12], 16) + step) * 1_000 + self.world.rank)
+
     def _score(self, step: int) -> None:
         if self.evaluate is None:
             return
@@ -211,14 +231,16 @@ class _Training:
     def _make_engine(self) -> Engine:
         config, world = self.config, self.world
         module = Forward(self.objective, config.engine.precision, world.device)
+        names = self.stored.names if self.stored else None
+        sizes = {name: p.numel() for name, p in named_parameters(module).items()}  # ZeRO 3 leaves empty ones
         if config.engine.zero is None:
-            engine: Engine = TorchEngine(module, config, self.objective.rate_scale, world)
+            engine: Engine = TorchEngine(module, config, self.objective.rate_scale, world, names)
         else:
             from jvlm.train.deepspeed_engine import DeepSpeedEngine
 
-            engine = DeepSpeedEngine(module, config, self.objective.rate_scale, world)
-        shapes = engine.parameter_shapes()
-        trained, total = (sum(shapes[name].numel() for name in names) for names in (engine.trained, shapes))
+            engine = DeepSpeedEngine(module, config, self.objective.rate_scale, world, names)
+        trained = sum(sizes[name] for name in engine.trained)
+        total = sum(sizes.values())
         self.say(f"{trained:,} of {total:,} parameters trained, {config.optimizer!r}, {config.engine!r}")
         self._dry_step(engine)
         return engine
@@ -266,9 +288,10 @@ class _Training:
         return (*left_out, (begin, step + 1))
 
 
-def _fingerprint(objective: Objective, trained: list[str], config: LoopConfig) -> str:
+def _fingerprint(objective: Objective, trained: list[str], config: LoopConfig, stored: Stored | None) -> str:
     # how often a checkpoint is written or a line is logged, and on how many processes, does not change what is computed
     parts = [objective.fingerprint(), objective.rate_scale, trained, config.steps, config.optimizer.model_dump()]
     parts += [config.engine.precision, *([str(config.branch_from)] if config.branch_from else [])]
+    parts += [stored.apart_from] if stored else []
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -5,14 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
+from jvlm.config import load_config
+from jvlm.model.config import LanguageConfig, LoraConfig, ProjectorConfig, VisionConfig
 from jvlm.model.flops import Flops
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.language import build_language_model
+from jvlm.model.lora import add_lora
 from jvlm.model.packed import PackedBatch
 from jvlm.model.processor import ImageIds
 from jvlm.model.vision import build_tower
+from jvlm.plan.adapters import adapters_of
 from jvlm.plan.gpus import GPUS
+from jvlm.plan.memory import memory
 from jvlm.plan.operations import by_part, operations, recomputed
 from jvlm.plan.parameters import (
     active_parameters,
@@ -21,7 +25,8 @@ from jvlm.plan.parameters import (
     tower_parameters,
 )
 from jvlm.plan.time import cost
-from jvlm.plan.work import Work
+from jvlm.plan.work import Like, Work, works
+from jvlm.recipe import Recipe
 from jvlm.train.config import EngineConfig
 from jvlm.train.objectives.next_token import train_only
 
@@ -91,6 +96,39 @@ def test_images_take_the_operations_counted_from_the_model(vision, learns):
     counted = Flops(model)(batch(2, 16))
     assert operations(work) == pytest.approx(counted, rel=0.05)
     assert by_part(work)["tower"] > 0
+
+
+@pytest.mark.parametrize("targets", [pytest.param("language", marks=pytest.mark.long), "both"])
+def test_adapters_take_the_operations_counted_from_the_model(targets):
+    language = build_language_model(LANGUAGE, VOCAB, 0, 1, 2)
+    model = JvlmModel(language, build_tower(VISION), PROJECTOR, ImageIds(9, 10, 11, 12))
+    before = sum(p.numel() for p in model.parameters())
+    lora, learns = LoraConfig(rank=2, targets=targets, base_weights="int4"), ["tower", "projector", "language"]
+    learns = learns[targets == "language" :]
+    found = adapters_of(lora, LANGUAGE, VOCAB, VISION, PROJECTOR)
+    targeted = add_lora(model, lora, 0)
+    assert sum(found.parameters.values()) == sum(p.numel() for p in model.parameters()) - before
+    assert found.saved == 3.5 * sum(
+        model.get_submodule(name).base_layer.weight.numel() for name in targeted if name.startswith("language.")
+    )
+    train_only(model, learns)
+    recipe = {
+        "language": "none",
+        "tower": "none",
+        "data": [{"shards": "a/b"}],
+        "projector": PROJECTOR.model_dump(),
+        "train": learns,
+        "lora": lora.model_dump(),
+        "packing": {"rows": ROWS, "row_length": LENGTH},
+        "loop": {"steps": 1},
+    }
+    like = Like(LANGUAGE, VOCAB, VISION, 16)
+    (work,) = works(load_config(Recipe, None, [], {"name": "t", "stages": {"align": recipe}}), like)
+    work = replace(work, views=2 / ROWS, targets=16 / LENGTH)
+    assert work.parameters == sum(p.numel() for p in model.parameters())
+    assert work.trained == pytest.approx(sum(p.numel() for p in model.parameters() if p.requires_grad))
+    assert operations(work) == pytest.approx(Flops(model)(batch(2, 16)), rel=0.05)
+    assert memory(work, 1, None).parts["weights"] == 4 * work.parameters - work.saved
 
 
 def test_time_energy_and_money_follow():

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from jvlm.assets import asset
 from jvlm.plan import published
-from jvlm.plan.ask import BLOCKS, like_of, page, planned
+from jvlm.plan.ask import BLOCKS, like_of, page, planned, recipe_files
 from jvlm.plan.work import works
 from jvlm.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPES = sorted(asset("configs", "recipes").glob("*.yaml"))
+RECIPES = recipe_files()
 
 
 @pytest.mark.parametrize("row", published.rows(), ids=lambda row: row["what"])
@@ -47,7 +46,7 @@ def test_a_recipe_loads_and_fits_the_machine_it_is_for(recipe):
 
 
 def test_there_are_recipes():
-    assert len(RECIPES) >= 4
+    assert len(RECIPES) >= 5
 
 
 def test_a_model_that_is_not_here_is_planned_by_a_size_like_it():

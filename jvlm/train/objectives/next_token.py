@@ -14,6 +14,7 @@ from jvlm.model.experts import balance_loss, router_scores
 from jvlm.model.flops import Flops
 from jvlm.model.jvlm import JvlmModel, hidden_states
 from jvlm.model.language import LanguageModel
+from jvlm.model.lora import is_adapter, part_of
 from jvlm.model.loss import cross_entropy_sum
 from jvlm.model.packed import PackedBatch
 from jvlm.model.processor import IGNORED
@@ -105,16 +106,18 @@ def language_model(model: nn.Module) -> LanguageModel:
 def train_only(model: nn.Module, parts: Sequence[str], tower_layers: int | None = None) -> None:
     """Freeze everything but `parts`: tower, projector, language; a language model alone is all `language`.
 
-    An image's marks go with the projector. Of a tower that learns, only the top `tower_layers` blocks, when a number is
-    given. Raises UsageError for an unknown part.
+    An image's marks go with the projector. Of a part that has adapters these alone learn. Of a tower that learns, only
+    the top `tower_layers` blocks, when a number is given. Raises UsageError for an unknown part.
     """
     whole = isinstance(model, JvlmModel)
     known = ("tower", "projector", "language") if whole else ("language",)
     for part in parts:
         if part not in known:
             raise UsageError(f"'{part}' is no part of the model", fix=f"parts: {', '.join(known)}")
-    for name, parameter in model.named_parameters():
-        part = name.split(".", 1)[0]
-        parameter.requires_grad_(not whole or ("projector" if part == "markers" else part) in parts)
+    parameters = dict(model.named_parameters())
+    adapted = {part_of(model, name) for name in parameters if is_adapter(name)}
+    for name, parameter in parameters.items():
+        part = part_of(model, name)
+        parameter.requires_grad_(part in parts and (part not in adapted or is_adapter(name)))
     if tower_layers is not None and "tower" in parts and isinstance(model, JvlmModel):
         model.tower.learn_only_top(tower_layers)
