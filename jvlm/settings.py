@@ -156,6 +156,8 @@ class ClipStage(Config):
     """Pairs in a batch, of all processes; the others of the batch are a pair's negatives."""
     source_block: int = Field(1, ge=1)
     """So many pairs of one source stand together: a batch has negatives of a pair's own source; 1: in random order."""
+    crop: float = Field(1.0, gt=0, le=1)
+    """Of a picture a part at random is seen, of at least so much of its area; 1: all of it. Nothing is flipped."""
     accumulation: int = Field(1, ge=1)
     """Pieces in which each process encodes its pairs, each once more in the backward pass: less memory, same loss."""
 

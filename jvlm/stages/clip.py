@@ -41,6 +41,7 @@ def clip(context: StageContext) -> dict[str, Any]:
         context.recipe.seed,
         config.accumulation,
         config.source_block,
+        config.crop,
     )
     train(objective, config.loop, context.folder, context.say, partial(write_model_files, model, processor))
     if context.rank:

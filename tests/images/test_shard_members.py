@@ -119,3 +119,13 @@ def test_a_shard_with_members_of_others_is_faulty(tmp_path: Path) -> None:
         "q:jpg: the index does not know it",
         "/etc/x:jpg: the name leads out of the folder",
     ]
+
+
+def test_a_member_whose_content_the_tar_does_not_hold_is_refused(tmp_path: Path) -> None:
+    tar = write_tar(tmp_path / "cut.tar", member("a.jpg"), member("b.jpg", bytes(1000)))
+    tar.write_bytes(tar.read_bytes()[: 2 * 512 + 512 + 999])
+    whole, cut, *rest = members(tar)
+    assert (whole.key, whole.fault) == ("a", None)
+    assert cut.key == "b"
+    assert "cut short" in str(cut.fault)
+    assert all(member.fault for member in rest)

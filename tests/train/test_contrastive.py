@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from open_clip.loss import ClipLoss, SigLipLoss
+from PIL import Image
 from tiny import SEED, SIDE, VISION, ask, shake
 
 from jvlm.errors import DataError, UsageError
@@ -17,7 +18,7 @@ from jvlm.model.vision import build_clip
 from jvlm.sample import ImageRef, Message
 from jvlm.train.config import LoopConfig, OptimizerConfig
 from jvlm.train.loop import train
-from jvlm.train.objectives.contrastive import Contrastive, caption_of
+from jvlm.train.objectives.contrastive import Contrastive, caption_of, cropped
 from jvlm.train.world import World
 
 
@@ -27,11 +28,11 @@ def quiet(_):
 
 @pytest.fixture
 def objective(tokenizer, caption_shards):
-    def make(shards=caption_shards, batch_size=4, seed=SEED, sigmoid=False, accumulation=1):
+    def make(shards=caption_shards, batch_size=4, seed=SEED, sigmoid=False, accumulation=1, crop=1.0):
         processor = Processor(tokenizer, VISION)
         torch.manual_seed(0)
         clip = shake(build_clip(VISION, tokenizer.vocab_size, processor.pad, processor.end, sigmoid), 1, 0.03)
-        return Contrastive(clip, VISION, processor, shards, batch_size, seed, accumulation)
+        return Contrastive(clip, VISION, processor, shards, batch_size, seed, accumulation, crop=crop)
 
     return make
 
@@ -233,3 +234,27 @@ def test_pairs_without_text_and_batches_too_large_are_errors(objective):
     assert "nameless" in str(caught.value)
     with pytest.raises(UsageError, match="a batch of 13 pairs from 12 samples"):
         objective(batch_size=13)
+
+
+def test_crops_are_parts_of_the_picture_at_random_and_the_same_each_time(objective):
+    gradient = np.stack(np.meshgrid(np.arange(200), np.arange(100)), axis=-1).astype(np.uint8)  # says where a pixel was
+    image = Image.fromarray(np.concatenate([gradient, gradient[..., :1]], axis=-1))
+    shares, corners = [], set()
+    for number in range(300):
+        part = np.asarray(cropped(image, 0.5, (SEED, 0, number)))
+        (left, top), (height, width) = part[0, 0, :2].tolist(), part.shape[:2]
+        assert np.array_equal(part, np.asarray(image)[top : top + height, left : left + width])  # unscaled, not flipped
+        shares.append(height * width / 20_000)
+        corners.add((left, top))
+        assert width / height == pytest.approx(2, rel=0.03)
+    assert min(shares) > 0.48
+    assert max(shares) > 0.97
+    assert np.mean(shares) == pytest.approx(0.75, abs=0.03)
+    assert len(corners) > 150
+    assert cropped(Image.new("RGB", (1, 1)), 0.5, (0,)).size == (1, 1)
+
+    whole, one, again = objective(crop=1.0), objective(crop=0.5), objective(crop=0.5)
+    pixels = [each.micro_batches(0)[0].pixels for each in (whole, one, again)]
+    assert torch.equal(pixels[1], pixels[2])
+    assert not torch.equal(pixels[0], pixels[1])
+    assert len({each.fingerprint() for each in (whole, one)}) == 2

@@ -4,11 +4,12 @@ Nothing is extracted or decoded: only headers are read. WebDataset's grouping is
 of a member's file name is the sample's key, the rest the field.
 """
 
+import os
 import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 MAX_MEMBER_BYTES = 64 * 2**20
 PICKLES = ("pickle", "pkl", "pt", "pth", "pyd")
@@ -38,12 +39,15 @@ def members(path: Path, max_bytes: int = MAX_MEMBER_BYTES, file: BinaryIO | None
     last = ""
     try:
         with tarfile.open(path, "r:", fileobj=file) as tar:
+            length = cast(BinaryIO, tar.fileobj).seek(0, os.SEEK_END)
             while (info := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has read
                 if info.isdir():
                     continue
                 key, field = _split(info.name)
                 fault = _fault(info, key, max_bytes)
+                if fault is None and info.offset_data + info.size > length:
+                    fault = "cut short: the tar ends before its content does"
                 if fault is None and (key, field) in seen:
                     fault = "the member stands twice"
                 elif fault is None and key in closed:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from open_clip.model import CLIP
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -53,6 +54,15 @@ def caption_of(sample: Sample) -> str:
     raise DataError("an image-text pair without text", where=sample.id)
 
 
+def cropped(image: Image.Image, least: float, seed: tuple[int, ...]) -> Image.Image:
+    """A part of the picture at random, of its shape and of `least` to all of its area; the same for the same seed."""
+    share, right, down = np.random.default_rng(seed).random(3)
+    side = np.sqrt(least + (1 - least) * share)
+    width, height = (max(1, round(length * side)) for length in image.size)
+    left, top = int(right * (image.width - width + 1)), int(down * (image.height - height + 1))
+    return image.crop((left, top, left + width, top + height))
+
+
 class Contrastive:
     """The loss of each pair among the pairs of the global batch, summed over this process's.
 
@@ -74,6 +84,7 @@ class Contrastive:
         seed: int,
         accumulation: int = 1,
         source_block: int = 1,
+        crop: float = 1.0,
     ) -> None:
         if len(shards) < batch_size:
             raise UsageError(f"a batch of {batch_size} pairs from {len(shards)} samples", fix="lower batch_size")
@@ -81,7 +92,7 @@ class Contrastive:
         self.clip, self.processor, self.shards = model, processor, shards
         self.config, self.batch_size = config, batch_size
         self.order = PairOrder.of(shards, batch_size, seed, source_block)
-        self.accumulation = accumulation
+        self.accumulation, self.crop = accumulation, crop
         self.normalise = VisionTower(config, model.visual).normalise
         self.rate_scale: dict[str, float] = {}
         self.by_source = LossBySource()  # stays empty: a pair's loss is its batch's too
@@ -93,9 +104,13 @@ class Contrastive:
         samples: list[Sample] = []
         pictures: list[np.ndarray] = []
         undecoded: list[tuple[str, str]] = []
-        for sample in (self.shards.read(int(i)) for i in self.order.numbers(step, world)):
+        for number in self.order.numbers(step, world).tolist():
+            sample = self.shards.read(number)
             try:
-                pictures.append(self.processor.pixels(load_image(sample.images[0])))
+                picture = load_image(sample.images[0])
+                if self.crop < 1:
+                    picture = cropped(picture, self.crop, (self.order.seed, step, number))
+                pictures.append(self.processor.pixels(picture))
                 samples.append(sample)
             except DataError as error:
                 undecoded.append((sample.id, str(error)))  # its place is taken, its caption teaches nothing
@@ -136,7 +151,8 @@ class Contrastive:
     def fingerprint(self) -> str:
         loss = "" if self.clip.logit_bias is None else " sigmoid"
         blocks = "" if self.order.block == 1 else f" blocks={self.order.block}"
-        return f"{self.shards.fingerprint} seed={self.order.seed} pairs={self.batch_size}{blocks}{loss}"
+        crop = "" if self.crop == 1 else f" crop={self.crop}"
+        return f"{self.shards.fingerprint} seed={self.order.seed} pairs={self.batch_size}{blocks}{crop}{loss}"
 
     def flops(self, batch: PairBatch) -> float:
         directions = 2 if self.clip.logit_bias is None else 1
