@@ -141,8 +141,9 @@ def load_directory(folder: Path, base: Path | None = None) -> Loaded:
     Raises DataError, or UsageError for an image tower alone: it has no processor.
     """
     folder = Path(folder)
+    if (folder / "config.json").is_file():
+        verify_folder(folder)  # before anything of it is believed
     kind, config = read_kind(folder)
-    verify_folder(folder)
     if kind == ADAPTER:
         from jvlm.model.adapter import load_merged  # which reads its base by this function
 

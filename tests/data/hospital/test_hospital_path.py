@@ -125,13 +125,12 @@ def place(tmp_path, tokenizer, monkeypatch):
 
 
 def smaller():
-    """More arguments by command: smaller sizes."""
+    """More arguments by command: smaller sizes, and bfloat16, recomputed blocks, int4 and dropout as they are."""
     loop = [f"{key}={value}" for key, value in SMALL.items()]
     packing = ["row_length=256", "rows=2", "accumulation=1"]
     stages = ("align", "medical.phases.questions")
     small = [f"stages.{s}.loop.{one}" for s in stages for one in loop]
     small += [f"stages.{s}.packing.{one}" for s in stages for one in packing]
-    small += [f"stages.{s}.loop.engine.{one}" for s in stages for one in ("precision=float32", "recompute=false")]
     return {"run": [*small, "threads=1"], "caption": ["--max-new-tokens", "4"]}
 
 
