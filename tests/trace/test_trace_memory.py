@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+CEILING_MIB = 230  # libraries 66, keyword index 100 (a heap of 64 and what is written of it), vectors 32
 _VECTORS = """
 import sys
 from pathlib import Path
@@ -52,7 +53,8 @@ def _write_documents(file: Path, megabytes: int) -> None:
 
 
 @pytest.mark.long
-def test_an_index_of_a_larger_text_takes_no_more_memory(tmp_path: Path) -> None:
+def test_an_index_of_a_larger_text_stays_under_the_same_ceiling(tmp_path: Path) -> None:
+    """The peak grows until the keyword index's heap has been full once, and no more."""
     peaks = []
     for megabytes in (40, 120):
         rows = tmp_path / f"{megabytes}.jsonl"
@@ -60,4 +62,4 @@ def test_an_index_of_a_larger_text_takes_no_more_memory(tmp_path: Path) -> None:
         report = json.loads(_run("-m", "jvlm.bench.trace_build", rows, tmp_path / f"index-{megabytes}"))
         peaks.append(report["peak_mib"])
     print(f"\n40 MB: {peaks[0]:.0f} MiB, 120 MB: {peaks[1]:.0f} MiB")
-    assert peaks[1] < 1.1 * peaks[0]
+    assert max(peaks) < CEILING_MIB
