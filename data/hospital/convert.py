@@ -37,7 +37,7 @@ class HospitalSettings(Config):
 
     name: str = Field("hospital", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     """Of the exam."""
-    licence: str = "not for publication"
+    licence: str = "closed: not for publication"
     """Of the data, for the cards."""
     test_share: float = Field(0.2, gt=0, lt=1)
     """Share of the patients whose questions are never trained on."""

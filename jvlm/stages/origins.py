@@ -25,12 +25,12 @@ def before(stages: Stages, name: str) -> list[str]:
     if name == "combine":
         return stages.combine.of_the_run if stages.combine else []
     if name == "align":
-        return ["pretrain", "clip"] if stages.clip else ["pretrain"]
+        return [stage for stage in ("pretrain", "clip") if getattr(stages, stage) is not None]
     earlier = {
         "pretrain_vl": ("align",),
         "instruct": ("pretrain_vl", "align", "pretrain"),
         "prefer": ("instruct",),
-        "medical": ("prefer", "instruct"),
+        "medical": ("prefer", "instruct", "align"),
     }.get(name, ())
     return [next(stage for stage in earlier if getattr(stages, stage) is not None)] if earlier else []
 
@@ -86,8 +86,10 @@ def _own(context: StageContext, name: str) -> list[Part]:
         named = [*([config.base] if config.base else []), *(ingredient.model for ingredient in config.models)]
         return [model_part(Path(model)) for model in named if "/" in model]
     phases = [config] if name in ("align", "pretrain_vl") else list(config.phases.values())
-    tower = config.tower.start_from if name == "align" else None
-    parts = [_tower(tower)] if tower else []
+    parts = []
+    if name == "align":
+        parts += [model_part(config.language)] if config.language else []
+        parts += [_tower(config.tower.start_from)] if config.tower.start_from else []
     for source in {(source.shards, source.text): source for phase in phases for source in phase.data}.values():
         parts += _source(context, source)
     return parts

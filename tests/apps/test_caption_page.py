@@ -77,8 +77,7 @@ def test_what_was_said_of_a_picture_is_not_said_of_the_next_one(monkeypatch, tmp
     reviews = tmp_path / "reviews"
     at = open_app(monkeypatch, FakeService("青い丸です。"), "caption", REVIEWS=reviews)
     _propose(at, ("x.png", png(), "image/png"))
-    (key,) = [name for name in at.session_state.filtered_state if name.startswith("editor")]
-    at.session_state[key] = {
+    at.session_state[f"editor-{at.session_state.batch}"] = {
         "edited_rows": {0: {"accept": True, "text": "赤い四角です。"}},
         "added_rows": [],
         "deleted_rows": [],
