@@ -64,7 +64,7 @@ class ImageTextModel:
         *,
         max_new_tokens: int = 64,
         temperature: float = 0.0,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         stop: Sequence[str] = (),
     ) -> list[Generation]:
         """Greedy answers, cut before the first text of `stop`.

@@ -47,7 +47,7 @@ def _review_on_the_page(monkeypatch: pytest.MonkeyPatch, reviews: Path) -> str:
     at = open_app(monkeypatch, Proposes(), "caption", REVIEWS=reviews)
     at.file_uploader[0].set_value([(f"{colour}.png", png(colour), "image/png") for colour in PROPOSED]).run()
     at.button[0].click().run()
-    at.session_state["editor"] = {
+    at.session_state["editor-1"] = {
         "edited_rows": {0: {"accept": True}, 1: {"accept": True, "text": MENDED}},
         "added_rows": [],
         "deleted_rows": [],
