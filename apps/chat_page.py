@@ -72,7 +72,7 @@ def _offer_images() -> None:
     if chosen:
         st.caption(t("next_images"))
         with told():
-            st.image([preview(data) for data in chosen], width=120)
+            st.image([preview(data, 120) for data in chosen], width=120, output_format="PNG")
         if st.button(t("drop_images")):
             chosen.clear()
             st.rerun()
@@ -92,7 +92,7 @@ def _add_turn(talk: Conversation, question: str, files: list[bytes], settings: S
 def _show(talk: Conversation, number: int, turn: Turn, engine: Any, folder: str) -> None:
     with st.chat_message("user"):
         if turn.images:
-            st.image([preview(data) for data in turn.images], width=320)
+            st.image([preview(data, 320) for data in turn.images], width=320, output_format="PNG")
         st.text(turn.question)
     with st.chat_message("assistant"):
         text, about = st.empty(), st.empty()

@@ -24,8 +24,6 @@ from jvlm.infer.identity import model_hash
 from jvlm.infer.service import Busy, Service
 
 MAX_IMAGES = 4
-PREVIEW_SIDE = 1280
-"""Longest side of a picture that is drawn in a conversation, in pixels."""
 _log = logging.getLogger("jvlm.app")
 
 
@@ -97,10 +95,13 @@ def told() -> Iterator[None]:
 
 
 @st.cache_data(show_spinner=False, max_entries=200)
-def preview(data: bytes) -> bytes:
-    """A picture as it is drawn in a conversation, PNG: made once, not at every press of a button on the page."""
+def preview(data: bytes, width: int) -> bytes:
+    """A picture as it is drawn `width` wide, PNG: made once, not at every press of a button on the page.
+
+    A wider one Streamlit would make smaller itself, each time.
+    """
     image, buffer = load_image(data), io.BytesIO()
-    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    image.thumbnail((width, image.height))
     image.save(buffer, "PNG")
     return buffer.getvalue()
 

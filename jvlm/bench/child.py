@@ -100,6 +100,7 @@ def environment(spec: Started | None = None) -> dict[str, str]:
     package = str(Path(jvlm.__file__).parent.parent)
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     added = {"PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    added["WANDB_MODE"] = "disabled"  # transformers prints a line to stdout, which is the child's voice, for "offline"
     if spec is not None:
         added |= {"OMP_NUM_THREADS": str(spec.threads), "TORCHINDUCTOR_CACHE_DIR": str(Path(spec.work) / "inductor")}
     return dict(os.environ) | added

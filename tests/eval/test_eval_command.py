@@ -167,12 +167,12 @@ def test_another_peoples_vision_language_model_is_asked_about_pictures(jvlm, wor
 
 
 def test_questions_are_looked_for_in_the_token_shards_of_the_training(jvlm, work, exams, tokenizer, tmp_path):
-    (question, *_) = [i for i in prepare(load_task("jsquad"), exams)[0] if len(question_text(i)) > 60]
+    (question, *_) = [i for i in prepare(load_task("jacred"), exams)[0] if len(question_text(i)) > 60]
     document = Document("d", question_text(question), "made", "", "f", 1)
     write_token_shards([document], tokenizer, tmp_path / "tokens")
-    asked = ("--tasks", "jsquad", "--data", exams, "--out", tmp_path / "out", "--training", tmp_path / "tokens")
+    asked = ("--tasks", "jacred", "--data", exams, "--out", tmp_path / "out", "--training", tmp_path / "tokens")
     _, out, _ = jvlm(work / "language", *asked, "--json")
-    assert question.id in json.loads(out)["jsquad"]["contamination"]["flagged"]
+    assert question.id in json.loads(out)["jacred"]["contamination"]["flagged"]
 
 
 def test_an_exam_that_two_sets_hold_is_told_twice(jvlm, work, exams, tmp_path):

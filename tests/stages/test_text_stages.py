@@ -67,9 +67,9 @@ def context(run, stage, **settings):
 def test_instruct_trains_the_assistants_turns_alone(run, tokenizer, monkeypatch):
     objectives, train = [], vision_language.train
 
-    def watched(objective, *rest):
+    def watched(objective, *rest, **more):
         objectives.append(objective)
-        return train(objective, *rest)
+        return train(objective, *rest, **more)
 
     monkeypatch.setattr(vision_language, "train", watched)
     figures = vision_language.instruct(context(run, "instruct"))
@@ -126,7 +126,7 @@ def test_the_reference_is_computed_once_for_a_model_and_its_pairs(run, tokenizer
     calls = []
     compute = prefer_stage._log_probabilities
     monkeypatch.setattr(prefer_stage, "_log_probabilities", lambda *given: calls.append(1) or compute(*given))
-    monkeypatch.setattr(prefer_stage, "train", lambda *_: {"loss": 0.0})
+    monkeypatch.setattr(prefer_stage, "train", lambda *_, **more: {"loss": 0.0})
     prefer(context(run, "prefer"))
     prefer(context(run, "prefer", beta=0.3))
     assert len(calls) == 1
