@@ -36,7 +36,12 @@ def _ask(page: Any, question: str, *images: tuple[str, bytes]) -> None:
     if images:
         _attach(page, *images)
     _box(page).fill(question)
-    _box(page).press("Enter")
+    for _ in range(40):
+        _box(page).press("Enter")
+        page.wait_for_timeout(250)
+        if not _box(page).input_value():
+            return
+    raise AssertionError("the question was not sent")  # the box takes none while a file is on its way
 
 
 def _answer(page: Any, number: int = 0) -> Any:
@@ -51,7 +56,9 @@ def test_several_images_and_turns(echo, open_page, shoot) -> None:
     page = open_page(echo)
     _ask(page, "二つの画像です。", ("a.png", png("red")), ("b.png", png("blue")))
     _wait_for_end(page)
-    assert page.get_by_test_id("stChatMessage").first.locator("img").count() == 2
+    images = page.get_by_test_id("stChatMessage").first.locator("img")
+    images.nth(1).wait_for()
+    assert images.count() == 2
     assert "二つの画像です。" in _answer(page).inner_text()
     _ask(page, "次の質問です。")
     _answer(page, 1).get_by_text("次の質問です。").wait_for()
@@ -76,7 +83,9 @@ def test_an_image_is_pasted(echo, open_page) -> None:
     _box(page).fill("貼り付けました。")
     _box(page).press("Enter")
     _wait_for_end(page)
-    assert page.get_by_test_id("stChatMessage").first.locator("img").count() == 1
+    images = page.get_by_test_id("stChatMessage").first.locator("img")
+    images.first.wait_for()
+    assert images.count() == 1
 
 
 def test_text_appears_while_it_is_made_and_stop_frees_the_engine(slow, open_page) -> None:
