@@ -18,7 +18,7 @@ class PairOrder:
 
     Where pairs come from several sources, their kind alone tells most of a batch apart and little else is learned.
     With a `block` above 1 so many pairs of one source follow one another, blocks in random order: a batch of 96 in
-    blocks of 48 has 47 negatives of a pair's own source (Nomic Embed, Nussbaum et al. 2024, fills whole batches from one source).
+    blocks of 48 has 47 negatives of a pair's own source. (Nomic Embed, Nussbaum et al. 2024: whole batches of one.)
     """
 
     count: int
