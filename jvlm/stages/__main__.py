@@ -7,6 +7,7 @@ torchrun is started by hand, with what it needs to know of them:
 ``torchrun --nnodes 2 --nproc_per_node 8 … -m jvlm.stages RUN STAGE``.
 """
 
+import atexit
 import os
 import resource
 import signal
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from jvlm import audit, offline
 from jvlm.config import load_config
@@ -177,7 +178,21 @@ def _set_up_torch(recipe: Recipe) -> None:
     resolve(recipe.attention, device)
 
 
+def _end(code: int) -> NoReturn:
+    """Leave. A thread by which processes speak may still run when the libraries are taken down, which ends a process of
+    several with an abort instead of its code: those leave once everything registered for the end is done."""
+    if "torch.distributed" in sys.modules:
+        from torch import distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
     die_with_parent()
     offline.stay_here()
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))
+    _end(main(Path(sys.argv[1]), sys.argv[2:]))
