@@ -26,9 +26,16 @@ def pytest_configure() -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A refusal that no test saw, because something swallowed it, fails the suite."""
-    for line in socket_guard.refusals():
-        print(f"\nrefused: {line}")
+    if socket_guard.refusals():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in socket_guard.refusals():
+        terminalreporter.write_line(f"FAILED network use: {line}", red=True)
+
+
+def pytest_unconfigure() -> None:
     Path(os.environ[socket_guard.LEDGER]).unlink(missing_ok=True)
 
 

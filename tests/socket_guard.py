@@ -42,7 +42,8 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
 def _refuse(what: str) -> None:
     if LEDGER in os.environ:
         with open(os.environ[LEDGER], "a", encoding="utf-8") as ledger:
-            ledger.write(f"{what}, process {os.getpid()}: {' '.join(sys.argv)[:200]!r}\n")
+            test = os.environ.get("PYTEST_CURRENT_TEST", "no test")
+            ledger.write(f"{what}, {test}, process {os.getpid()}: {' '.join(sys.argv)[:200]!r}\n")
     raise NetworkUse(what)
 
 
