@@ -62,7 +62,7 @@ def test_a_refusal_that_was_swallowed_fails_the_suite(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}:{ROOT}", prepend=":")
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert "1 passed" in done.stdout
-    assert "refused: socket." in done.stdout
+    assert "network use: socket." in done.stdout
     assert done.returncode == 1
 
 
