@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from group import Group
+from tally import times
 from tiny import ask, corpus_texts, encoded_image, samples
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, MixtralForCausalLM
 
@@ -260,15 +261,37 @@ def test_it_goes_back_and_leaves_the_steps_out(gone_back, engine):
 
 
 @pytest.mark.parametrize("engine", ["plain", pytest.param("zero2", marks=pytest.mark.long)])
-def test_a_killed_process_ends_all_within_a_minute_and_nothing_is_lost(home, launch, engine):
+def test_a_killed_process_ends_all_within_a_minute_and_nothing_is_lost(home, launch, engine, tally):
+    processes = times(2, 4)
     folder, undisturbed = home / f"killed-{engine}", home / f"whole-{engine}"
     job = {"engine": ENGINES[engine], "folder": str(folder)}
     begun = time.monotonic()
     jobs = write_jobs(home, [job | {"fault": {"kind": "kill", "call": 9, "rank": 1}}])
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(WORKER), str(jobs)]
-    done = subprocess.run(torchrun, capture_output=True, text=True, timeout=600)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), str(WORKER)]
+    done = subprocess.run([*torchrun, str(jobs)], capture_output=True, text=True, timeout=600)
+    seconds = time.monotonic() - begun
     assert done.returncode, done.stdout[-2000:] + done.stderr[-6000:]
-    assert time.monotonic() - begun < 60
-    out = launch(2, [job, job | {"folder": str(undisturbed)}])
+    assert seconds < 60
+    tally["processes_killed"] = tally.get("processes_killed", 0) + 1
+    tally["seconds_until_all_ended"] = round(max(tally.get("seconds_until_all_ended", 0), seconds), 1)
+    out = launch(processes, [job, job | {"folder": str(undisturbed)}])
     assert "continuing from step 5" in out
     assert losses(folder) == pytest.approx(losses(undisturbed), rel=1e-6)
+
+
+@pytest.mark.long
+def test_what_was_killed_goes_on_with_any_engine_and_any_number_of_processes(home, launch, tally):
+    made = [(name, size) for size in (1, 2, 4) for name in ENGINES]
+    undisturbed = home / "never-killed"
+    launch(1, [{"engine": {}, "folder": str(undisturbed)}])
+    apart = (1, 3, 5, 7)
+    for place, (name, size) in enumerate(made):
+        for step in apart:
+            then, processes = made[(place + step) % len(made)]
+            job = {"folder": str(home / f"{name}-{size}-killed-then-{then}-{processes}")}
+            kill = {"kind": "kill", "call": 9, "rank": size - 1}
+            launch(size, [job | {"engine": ENGINES[name], "fault": kill}], fails=True)
+            out = launch(processes, [job | {"engine": ENGINES[then]}])
+            assert "continuing from step 5" in out
+            assert losses(Path(job["folder"])) == pytest.approx(losses(undisturbed), rel=1e-5), job
+    tally["continued_by_another_engine"] = len(made) * len(apart)

@@ -1,10 +1,11 @@
-"""A disk that is full and a kill at any step of a save: nothing is lost, nothing half-written stays."""
+"""A disk that is full, a kill at any step of a save, a loss that is not finite: nothing is lost or half-written."""
 
 import shutil
 import signal
 
 import pytest
 from forked import learned, said
+from tally import times
 
 from jvlm.errors import DataError
 from jvlm.files import MANIFEST, read_json_lines, verify_folder
@@ -54,7 +55,7 @@ def leftovers(folder):
     return list(folder.rglob(".*"))
 
 
-def test_killed_at_any_step_of_a_save_it_ends_the_same(forked, begun, steps, tmp_path):
+def test_killed_at_any_step_of_a_save_it_ends_the_same(forked, begun, steps, tmp_path, tally):
     newest = set()
     for at in range(1, len(steps) + 3):  # the writing of either file of tensors is two steps more
         folder = copy_of(begun, tmp_path / "run")
@@ -65,10 +66,11 @@ def test_killed_at_any_step_of_a_save_it_ends_the_same(forked, begun, steps, tmp
         assert learned(folder) == begun[1], at
         verify_folder(folder / "model")
         assert not leftovers(folder / "model")
+        tally["save_steps_killed"] = at
     assert newest == {"step-00000002", "step-00000003"}
 
 
-def test_a_disk_full_from_any_step_on_is_an_error_and_nothing_is_lost(forked, begun, steps, tmp_path):
+def test_a_disk_full_from_any_step_on_is_an_error_and_nothing_is_lost(forked, begun, steps, tmp_path, tally):
     newest = set()
     writing = [step for step in steps if not step.startswith(("os.remove", "os.rmdir"))]
     for at in range(1, len(writing) + 1):
@@ -80,6 +82,7 @@ def test_a_disk_full_from_any_step_on_is_an_error_and_nothing_is_lost(forked, be
         if at % 3 == 0:
             assert forked.run(folder, **JOB, strike={"at": 0, "how": "kill"}) == 0, (at, said(folder))
             assert learned(folder) == begun[1], at
+        tally["save_steps_without_space"] = at
     assert newest == {"step-00000002", "step-00000003"}
 
 
@@ -99,7 +102,7 @@ def test_a_file_that_the_kernel_lets_grow_no_further(forked, begun, tmp_path):
         assert learned(folder) == begun[1]
 
 
-def test_every_flipped_bit_of_a_checkpoint_is_seen(begun, tmp_path):
+def test_every_flipped_bit_of_a_checkpoint_is_seen(begun, tmp_path, tally):
     folder = copy_of(begun, tmp_path / "run") / "checkpoints" / "step-00000002"
     flips = 0
     for file in sorted(folder.iterdir()):
@@ -114,7 +117,23 @@ def test_every_flipped_bit_of_a_checkpoint_is_seen(begun, tmp_path):
             flips += 1
         file.write_bytes(data)
     assert flips > 1000
+    tally["bits_flipped"] = flips
     verify_folder(folder)
+
+
+def test_a_loss_that_is_not_finite_at_any_step(forked, tmp_path, tally):
+    job = {"settings": {"steps": 20, "checkpoint_every": 3, "log_every": 1}}
+    assert forked.run(tmp_path / "whole", **job) == 0
+    whole, steps = learned(tmp_path / "whole"), range(1, 21, times(9, 1))
+    for step in steps:
+        folder = tmp_path / f"run-{step}"
+        fault = {"kind": "nan", "call": step + 1, "rank": 0}  # the first call is the dry step
+        assert forked.run(folder, **job, fault=fault) == 1, (step, said(folder))
+        assert f"is not finite at step {step}; no weight was changed by it" in said(folder)
+        assert [record["step"] for record in read_json_lines(folder / "not_finite.jsonl")] == [step]
+        assert forked.run(folder, **job) == 0, (step, said(folder))
+        assert learned(folder) == whole, step
+    tally["steps_not_finite"] = len(steps)
 
 
 def test_a_missing_file_and_a_missing_checkpoint(forked, begun, tmp_path):

@@ -2,13 +2,13 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import socket_guard
 import torch
 from dicom_files import dicom_file
 from hospital_page import run_page
@@ -27,25 +27,6 @@ PAGE = ROOT / "docs" / "hospital.md"
 pytest.importorskip("torchao", reason="the extra quant is not installed")
 pytest.importorskip("streamlit", reason="the app extra is not installed")
 
-# of processes that are started; the suite's own guards this one, and the stages that are run in it
-GUARD = '''
-import os, pathlib, socket, sys
-class NetworkUse(BaseException):
-    """A connection to another machine."""
-def local(host):
-    host = host.decode() if isinstance(host, bytes) else host
-    return host is None or host in ("", "localhost", "127.0.0.1", "::1", "0.0.0.0", socket.gethostname())
-def guard(event, arguments):
-    if event in ("socket.connect", "socket.sendto", "socket.sendmsg") and arguments[-1]:
-        refused = arguments[0].family in (socket.AF_INET, socket.AF_INET6) and not local(str(arguments[-1][0]))
-    else:
-        refused = event == "socket.getaddrinfo" and not local(arguments[0])
-    if refused:
-        pathlib.Path(os.environ["GUARD_FOLDER"], f"blocked-{os.getpid()}").write_text(f"{event} {arguments}")
-        raise NetworkUse(f"{event} {arguments}")
-sys.addaudithook(guard)
-pathlib.Path(os.environ["GUARD_FOLDER"], f"on-{os.getpid()}").touch()
-'''
 MODEL = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "head_width": 16, "layers": 2},
@@ -106,18 +87,13 @@ def hospital_files(folder):
 
 @pytest.fixture
 def place(tmp_path, tokenizer, monkeypatch):
-    """A folder with all that the page begins with, as the current one; processes started from it have no network."""
+    """A folder with all that the page begins with, as the current one; what the guard refuses is counted apart."""
     public_parts(tmp_path / "public", tokenizer)
     hospital_files(tmp_path / "hospital-files")
     (tmp_path / "hospital-new").mkdir()
     (tmp_path / "hospital-new" / "a.png").write_bytes(encoded_image(9))
     (tmp_path / "hospital-new" / "b.dcm").write_bytes(dicom_file(np.full((24, 32), 99, np.uint8)))
-    guard = tmp_path / "guard"
-    guard.mkdir()
-    (guard / "sitecustomize.py").write_text(GUARD)
-    path = [str(guard), *filter(None, [os.environ.get("PYTHONPATH")])]
-    for name, value in {"GUARD_FOLDER": str(guard), "PYTHONPATH": os.pathsep.join(path)}.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv(socket_guard.LEDGER, str(tmp_path / "refused"))
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "JVLM_MODELS"):
         monkeypatch.setenv(name, "")  # what the page sets is taken back
     monkeypatch.chdir(tmp_path)
@@ -166,6 +142,8 @@ def holds(place, printed):
     assert change["exams"]["hospital"]["after"] == exam["all"]["value"]
     rows = read_json_lines(place / "out" / "captions" / "captions.jsonl")
     assert [row["status"] for row in rows] == ["ok", "ok"]
+    (refused,) = socket_guard.refusals()  # the page's reader tries itself, once
+    assert "192.0.2.1" in refused
 
 
 def in_this_process(recipe, run, stages):
@@ -190,7 +168,4 @@ def test_the_page_runs_in_a_process_without_network_from_its_first_import(place)
     driver = [sys.executable, str(HERE / "hospital_page.py"), str(PAGE)]
     done = subprocess.run(driver, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    (blocked,) = place.glob("guard/blocked-*")  # the driver's own try
-    assert "192.0.2.1" in blocked.read_text()
-    assert len(list(place.glob("guard/on-*"))) >= 2  # it and the run
     holds(place, done.stdout)
