@@ -53,7 +53,7 @@ long: $(STAMP)
 
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 JVLM_FUZZ=long JVLM_FUZZ_OUT=evals/results/reliability.json $(PY) -m pytest -q -m 'not browser' \
-		tests/fuzz tests/train/test_kills.py tests/train/test_faults.py tests/train/test_distributed.py -k 'not goes_on_from'
+		tests/fuzz tests/train/test_kills.py tests/train/test_faults.py tests/train/test_distributed.py -k 'not test_distributed or killed'
 
 test-browser: $(STAMP)
 	OMP_NUM_THREADS=2 $(PY) -m pytest -m browser tests/browser
