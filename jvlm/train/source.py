@@ -1,7 +1,8 @@
 """What a stage reads: token shards and image shards as one kind of data set, and the order of its rows.
 
 A data set is a sequence of samples with known lengths. Rows of an epoch are planned from the lengths and the
-epoch's permutation alone, so the batch of any step is a pure function of (seed, step).
+epoch's permutations alone (of the samples, and of the rows where those cut samples), so the batch of any step is a pure
+function of (seed, step).
 """
 
 import hashlib
@@ -247,8 +248,12 @@ class PackedRows:
         order = self.data.order(self.seed, epoch)
         if order is None:
             order = permute(np.arange(count), count, self.seed, epoch)
-        plan = plan_documents if self.data.cuttable else plan_samples
-        self._rows, self._epoch = plan(self.data.lengths, order, self.row_length), epoch
+        if self.data.cuttable:  # one after the other, rows of a long document would be all that many steps see
+            rows = plan_documents(self.data.lengths, order, self.row_length)
+            rows = [rows[number] for number in permute(np.arange(len(rows)), len(rows), self.seed, epoch)]
+        else:
+            rows = plan_samples(self.data.lengths, order, self.row_length)
+        self._rows, self._epoch = rows, epoch
 
     def _cut(self, piece: Piece) -> Example:
         example = self.data.example(piece.sample)

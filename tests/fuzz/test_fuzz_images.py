@@ -95,7 +95,7 @@ def test_mutated_images(tally) -> None:
                 return leak(str(error))
         return None
 
-    count = times(3_000, 100_000)
+    count = times(5_000, 100_000)
     outcome = hammer(attack, count)
     tally |= {
         "images_mutated": count,

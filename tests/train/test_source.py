@@ -86,6 +86,19 @@ def test_every_token_of_documents_comes_once_an_epoch(text_shards, processor):
         assert len(tokens) == data.lengths.sum()
 
 
+def test_rows_of_a_long_document_are_spread_over_the_epoch(tmp_path, processor, tokenizer):
+    texts = [*corpus_texts(40), "".join(corpus_texts(400)[40:])]
+    write_token_shards([Document(str(i), text, "made") for i, text in enumerate(texts)], tokenizer, tmp_path)
+    rows = PackedRows(TokenDocuments(TokenShards(tmp_path), processor), 64, SEED, processor.pad)
+    rows.row(0)
+    count = len(rows._rows)
+    long = [any(piece.sample == 40 for piece in rows.row(number)) for number in range(count)]
+    assert sum(long) > count / 2 > 10
+    gaps = np.diff([-1, *np.flatnonzero(~np.array(long)), count])
+    assert gaps.max() < sum(long) / 3
+    assert [rows.row(number) for number in range(count)] != [rows.row(count + number) for number in range(count)]
+
+
 def test_rows_hold_what_the_plan_says(mixture, processor):
     data = mixture()
     rows = PackedRows(data, 400, SEED, processor.pad)
