@@ -265,7 +265,10 @@ class _Training:
     def _go_back(
         self, step: int, loss: float, norm: float, batches: list[Any], left_out: tuple[tuple[int, int], ...]
     ) -> tuple[tuple[int, int], ...]:
-        """Restore the last checkpoint; returns the steps left out then. Raises JvlmError when it may not be done."""
+        """Restore the last checkpoint; returns the steps left out then. Raises JvlmError when it may not be done.
+
+        `step` counts from 0, what is said and written from 1, as the metrics do.
+        """
         ids = [
             sample_id
             for own in self.world.gather([sample_id for batch in batches for sample_id in batch.sample_ids])
@@ -273,18 +276,18 @@ class _Training:
         ]
         record = self.folder / "not_finite.jsonl"
         if self.world.is_first:
-            append_json_line(record, {"step": step, "loss": str(loss), "grad_norm": str(norm), "ids": ids})
+            append_json_line(record, {"step": step + 1, "loss": str(loss), "grad_norm": str(norm), "ids": ids})
         found = find_checkpoint(self.checkpoints, self.fingerprint, "auto", self.say, self.world)
         if found is None or len(left_out) >= self.config.go_back:
             raise JvlmError(
-                f"loss {loss} or gradient norm {norm} is not finite at step {step}; no weight was changed by it",
+                f"loss {loss} or gradient norm {norm} is not finite at step {step + 1}; no weight was changed by it",
                 where=record,
                 fix="look at the samples listed there, or lower the learning rate; the last checkpoint is kept",
             )
         self.engine.load(found.parameters, found.optimizer, found.path)
         self.metrics.restore(found.progress.watched)
         begin = found.progress.step
-        self.say(f"not finite at step {step}: back to step {begin}; steps {begin} to {step} are left out")
+        self.say(f"not finite at step {step + 1}: back to step {begin}; steps {begin + 1} to {step + 1} are left out")
         return (*left_out, (begin, step + 1))
 
 

@@ -227,9 +227,9 @@ def test_a_loss_that_is_not_finite_on_one_process_ends_all_and_is_written_down(h
     folder = home / f"nan-{engine}"
     job = {"engine": ENGINES[engine], "folder": str(folder), "fault": {"kind": "nan", "call": 9, "rank": 1}}
     out = launch(2, [job], fails=True)
-    assert "not finite at step 7" in out  # the first call is the dry step
+    assert "not finite at step 8" in out  # the first call is the dry step
     (record,) = read_json_lines(folder / "not_finite.jsonl")
-    assert record["step"] == 7
+    assert record["step"] == 8
     assert len(record["ids"]) >= 8  # of both processes
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["step-00000005"]
 
@@ -251,7 +251,7 @@ def gone_back(home, launch):
 @pytest.mark.parametrize("engine", MOST)
 def test_it_goes_back_and_leaves_the_steps_out(gone_back, engine):
     folder, out = gone_back(engine)
-    assert "back to step 5; steps 5 to 7 are left out" in out
+    assert "back to step 5; steps 6 to 8 are left out" in out
     state = json.loads((folder / "checkpoints" / "step-00000010" / "state.json").read_text())
     assert state["left_out"] == [[5, 8]]
     found = losses(folder)

@@ -124,10 +124,10 @@ def test_every_flipped_bit_of_a_checkpoint_is_seen(begun, tmp_path, tally):
 def test_a_loss_that_is_not_finite_at_any_step(forked, tmp_path, tally):
     job = {"settings": {"steps": 20, "checkpoint_every": 3, "log_every": 1}}
     assert forked.run(tmp_path / "whole", **job) == 0
-    whole, steps = learned(tmp_path / "whole"), range(0, 20, times(9, 1))
+    whole, steps = learned(tmp_path / "whole"), range(1, 21, times(9, 1))
     for step in steps:
         folder = tmp_path / f"run-{step}"
-        fault = {"kind": "nan", "call": step + 2, "rank": 0}  # the first call is the dry step
+        fault = {"kind": "nan", "call": step + 1, "rank": 0}  # the first call is the dry step
         assert forked.run(folder, **job, fault=fault) == 1, (step, said(folder))
         assert f"is not finite at step {step}; no weight was changed by it" in said(folder)
         assert [record["step"] for record in read_json_lines(folder / "not_finite.jsonl")] == [step]

@@ -220,11 +220,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_changes_no_weight(objective
         return loss + math.nan if how == "plus nan" else loss * float(how.split()[1])
 
     one.loss_sum = poisoned
-    with pytest.raises(JvlmError, match="not finite at step 3") as caught:
+    with pytest.raises(JvlmError, match="not finite at step 4") as caught:
         train(one, config(), tmp_path, quiet, no_files)
     assert str(tmp_path / "not_finite.jsonl") in str(caught.value)
     (record,) = read_json_lines(tmp_path / "not_finite.jsonl")
-    assert record["step"] == 3
+    assert record["step"] == 4
     assert record["ids"] == bad.sample_ids
     assert [r["step"] for r in read_json_lines(tmp_path / "metrics.jsonl")] == [1, 2, 3]
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-00000002"]
