@@ -8,9 +8,11 @@ with causal attention no token sees what stands behind it, and the answer overwr
 The blocks are transformers' own modules, called part by part, so that linear layers may be quantised or adapted.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -151,7 +153,12 @@ class Decoder:
         config: Any = self.language.config
         heads, width = config.num_key_value_heads, self._layers[0].self_attn.head_dim
         shape: Sequence[int] = (len(self._layers), 2, rows, heads, columns, width)
-        return torch.zeros(shape, dtype=self.language.dtype, device=self.language.device)
+        dtype, device = self.language.dtype, self.language.device
+        if device.type != "cpu" or not rows:
+            return torch.zeros(shape, dtype=dtype, device=device)
+        # numpy leaves zeroing to the system, which does it when a place is first used, and asks it for large pages
+        zeros = torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8))
+        return zeros.view(dtype).view(shape)
 
 
 def _block(layer: Any, x: Tensor, normed: Tensor, rotation: Rotation, memory: Tensor, mask: Tensor | None) -> Tensor:
