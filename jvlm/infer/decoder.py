@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.activations import SiLUActivation
 
 from jvlm.model.language import LanguageModel
 
@@ -179,8 +180,15 @@ def _block(layer: Any, x: Tensor, normed: Tensor, rotation: Rotation, memory: Te
             query.transpose(1, 2), keys, values, mask, is_causal=mask is None, scale=attention.scaling, enable_gqa=True
         ).transpose(1, 2)
     x = x + attention.o_proj(out.reshape(batch, length, -1))
-    mixed: Tensor = layer.mlp(_norm(layer.post_attention_layernorm, x))
-    return x + mixed
+    return x + _mixed(layer.mlp, _norm(layer.post_attention_layernorm, x))
+
+
+def _mixed(mlp: Any, normed: Tensor) -> Tensor:
+    """A block's perceptron, or its experts; where it is gated by SiLU, with a copy less of what is widest."""
+    if isinstance(getattr(mlp, "act_fn", None), SiLUActivation):
+        gate = F.silu(mlp.gate_proj(normed), inplace=True)
+        return mlp.down_proj(gate.mul_(mlp.up_proj(normed)))
+    return mlp(normed)
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
@@ -218,7 +226,7 @@ def _norm(norm: Any, x: Tensor) -> Tensor:
 def _rotated(heads: Tensor, rotation: Rotation) -> Tensor:
     """``[B, T, heads, head_dim]`` turned by its positions, the two halves of each head being pairs."""
     cosines, sines = rotation
-    return torch.addcmul(heads * cosines, heads.roll(heads.shape[-1] // 2, -1), sines)
+    return (heads * cosines).addcmul_(heads.roll(heads.shape[-1] // 2, -1), sines)
 
 
 def _mask(x: Tensor, positions: Tensor, columns: int, window: int | None) -> Tensor:
