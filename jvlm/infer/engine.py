@@ -180,22 +180,24 @@ class Engine:
         ended: set[int] = set()
         for answer, token in zip(answers, choose(logits, [answer.chooser for answer in answers]), strict=True):
             event = self._add(answer, token)
+            if event is None:
+                continue
+            events.append(event)
             if event.generation:
                 ended.add(id(answer))
-            if event.text or event.generation:
-                events.append(event)
         if ended:
             self._keep([id(answer) not in ended for answer in self._running])
         return events
 
-    def _add(self, answer: _Answer, token: int) -> Event:
+    def _add(self, answer: _Answer, token: int) -> Event | None:
+        """What there is to tell once `answer` goes on with `token`."""
         answer.ids.append(token)
         is_end, pieces = token == self.processor.end, answer.pieces
         new = pieces.add(token) if pieces and not is_end else ""
         stopped = is_end or (pieces is not None and pieces.stopped)
         if not stopped and len(answer.ids) < answer.most:
             answer.chooser.took(token)
-            return Event(answer.key, new if self._gives_pieces else "")
+            return Event(answer.key, new) if new and self._gives_pieces else None
         new += pieces.end() if pieces else ""
         text = pieces.text if pieces else self.processor.tokenizer.decode(answer.ids)
         generation = Generation(text, "stop" if stopped else "length", len(answer.ids))
