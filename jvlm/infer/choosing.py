@@ -46,7 +46,11 @@ def choose(logits: Tensor, choosers: Sequence[Chooser]) -> list[int]:
             kept = logits[row, allowed]
             logits[row].fill_(-torch.inf)
             logits[row, allowed] = kept
-    tokens: list[int] = logits.argmax(-1).tolist()
+    # numpy finds the largest of a row several times as fast as torch does on a processor; both the first of equals
+    best = logits.numpy().argmax(-1) if logits.device.type == "cpu" else logits.argmax(-1)
+    tokens: list[int] = best.tolist()
+    if not any(chooser.temperature for chooser in choosers):
+        return tokens
     for is_nucleus in (False, True):  # each row by its own way: sorting changes which number means which token
         rows = [i for i, c in enumerate(choosers) if c.temperature and (c.top_p < 1) == is_nucleus]
         if rows:

@@ -8,12 +8,15 @@ with causal attention no token sees what stands behind it, and the answer overwr
 The blocks are transformers' own modules, called part by part, so that linear layers may be quantised or adapted.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.activations import SiLUActivation
 
 from jvlm.model.language import LanguageModel
 
@@ -72,7 +75,7 @@ class Decoder:
         positions = torch.arange(begun, total, device=embeddings.device)[None]  # [1, T]
         rotation = self._rotation(embeddings, positions)
         masks = {  # from the first token on, without a window, it is plainly causal, for which there is a faster way
-            window: _mask(embeddings, positions, total, window) if begun or window else None
+            window: _mask(embeddings, positions, total, window) if begun or window or total == 1 else None
             for window in {*self._windows}
         }
         x = embeddings
@@ -98,14 +101,14 @@ class Decoder:
         number, columns = self.rows, 1 + max(self._held)
         self._make_room(number, columns)
         positions = torch.tensor(self._held, device=embeddings.device)
-        each = torch.arange(number, device=embeddings.device)
         rotation = self._rotation(embeddings, positions[:, None])
+        places = self._places(positions)
         masks = {w: _mask(embeddings, positions[:, None], columns, w) for w in {*self._windows}}
         x = embeddings
         for layer, memory, window in zip(self._layers, self.memory, self._windows, strict=True):
             normed = _norm(layer.input_layernorm, x)
             for kept, new in zip(memory, _keys_values(layer.self_attn, normed, rotation), strict=True):
-                kept[each, :, positions] = new[:, 0]
+                kept.view(-1, kept.shape[-1]).index_copy_(0, places, new.flatten(0, 2))
             x = _block(layer, x, normed, rotation, memory[:, :number, :, :columns], masks[window])
         self._held = [held + 1 for held in self._held]
         return self._logits(x)
@@ -122,6 +125,12 @@ class Decoder:
     def _logits(self, x: Tensor) -> Tensor:
         logits: Tensor = self.language.lm_head(_norm(self.language.model.norm, x)[:, 0])
         return logits.float()
+
+    def _places(self, positions: Tensor) -> Tensor:
+        """Where in a layer's keys, as ``[vectors, head_dim]``, those of the token at a position of each row stand."""
+        rows, heads, columns = self.memory.shape[2:5]
+        vectors = torch.arange(0, rows * heads * columns, columns, device=positions.device).view(rows, heads)
+        return (vectors[: len(positions)] + positions[:, None]).flatten()
 
     def _rotation(self, x: Tensor, positions: Tensor) -> Rotation:
         cosines, sines = self.language.model.rotary_emb(x, positions)  # [B, T, head_dim]
@@ -145,7 +154,12 @@ class Decoder:
         config: Any = self.language.config
         heads, width = config.num_key_value_heads, self._layers[0].self_attn.head_dim
         shape: Sequence[int] = (len(self._layers), 2, rows, heads, columns, width)
-        return torch.zeros(shape, dtype=self.language.dtype, device=self.language.device)
+        dtype, device = self.language.dtype, self.language.device
+        if device.type != "cpu" or not rows:
+            return torch.zeros(shape, dtype=dtype, device=device)
+        # numpy leaves zeroing to the system, which does it when a place is first used, and asks it for large pages
+        zeros = torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8))
+        return zeros.view(dtype).view(shape)
 
 
 def _block(layer: Any, x: Tensor, normed: Tensor, rotation: Rotation, memory: Tensor, mask: Tensor | None) -> Tensor:
@@ -158,15 +172,38 @@ def _block(layer: Any, x: Tensor, normed: Tensor, rotation: Rotation, memory: Te
     query = _rotated(query, rotation)  # [B, T, heads, head_dim]
     keys, values = memory
     if length == 1:  # heads that share keys and values, as if they were so many positions
+        assert mask is not None
         query = query.view(batch, keys.shape[1], -1, query.shape[-1])
-        out = F.scaled_dot_product_attention(query, keys, values, mask, scale=attention.scaling)
+        out = _attend(query, keys, values, mask, attention.scaling)
     else:
         out = F.scaled_dot_product_attention(
             query.transpose(1, 2), keys, values, mask, is_causal=mask is None, scale=attention.scaling, enable_gqa=True
         ).transpose(1, 2)
     x = x + attention.o_proj(out.reshape(batch, length, -1))
-    mixed: Tensor = layer.mlp(_norm(layer.post_attention_layernorm, x))
-    return x + mixed
+    return x + _mixed(layer.mlp, _norm(layer.post_attention_layernorm, x))
+
+
+def _mixed(mlp: Any, normed: Tensor) -> Tensor:
+    """A block's perceptron, or its experts; where it is gated by SiLU, with a copy less of what is widest."""
+    if isinstance(getattr(mlp, "act_fn", None), SiLUActivation):
+        gate = F.silu(mlp.gate_proj(normed), inplace=True)
+        return mlp.down_proj(gate.mul_(mlp.up_proj(normed)))
+    return mlp(normed)
+
+
+def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """What few queries a row, ``[B, kv_heads, queries, head_dim]``, find among its keys.
+
+    On a processor the fused kernel takes each row and head by itself, which for one query costs more than its products:
+    two products of all of them at once are faster (docs/log.md).
+    """
+    if query.device.type != "cpu" or query.dtype != torch.float32:
+        return F.scaled_dot_product_attention(query, keys, values, mask, scale=scale)
+    shape = query.shape
+    mask = mask.expand(-1, shape[1], -1, -1).flatten(0, 1)  # [B·kv_heads, 1, columns]
+    query, keys, values = (part.flatten(0, 1) for part in (query, keys, values))
+    shares = torch.baddbmm(mask, query, keys.transpose(1, 2), alpha=scale).softmax(-1)
+    return torch.bmm(shares, values).view(shape)
 
 
 def _keys_values(attention: Any, normed: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
@@ -189,7 +226,7 @@ def _norm(norm: Any, x: Tensor) -> Tensor:
 def _rotated(heads: Tensor, rotation: Rotation) -> Tensor:
     """``[B, T, heads, head_dim]`` turned by its positions, the two halves of each head being pairs."""
     cosines, sines = rotation
-    return torch.addcmul(heads * cosines, heads.roll(heads.shape[-1] // 2, -1), sines)
+    return (heads * cosines).addcmul_(heads.roll(heads.shape[-1] // 2, -1), sines)
 
 
 def _mask(x: Tensor, positions: Tensor, columns: int, window: int | None) -> Tensor:

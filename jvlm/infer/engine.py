@@ -9,6 +9,7 @@ has ended is given to the next request at once, so no answer waits for a longer 
 import random
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 
@@ -81,6 +82,10 @@ class Engine:
 
         Raises DataError for an image that cannot be read and a prompt that leaves no room for an answer.
         """
+        self._waiting.append(self._prepared(request, key))
+
+    def _prepared(self, request: Request, key: Hashable) -> _Answer:
+        """Its prompt encoded and its images decoded, in any thread. Raises what `admit` raises."""
         sample, limit = request.sample, self.model.language.config.max_position_embeddings
         choices = [[*self.processor.tokenizer.encode(text), self.processor.end] for text in request.choices]
         needed = max(map(len, choices), default=1)
@@ -100,7 +105,7 @@ class Engine:
         if choices:
             chooser.allowed = trie(choices)
         pieces = Pieces(self.processor.tokenizer, request.stop) if self._gives_pieces or request.stop else None
-        self._waiting.append(_Answer(key, prompt.ids, pixels, most, chooser, pieces))
+        return _Answer(key, prompt.ids, pixels, most, chooser, pieces)
 
     @torch.inference_mode()
     def cancel(self, key: Hashable) -> None:
@@ -126,18 +131,24 @@ class Engine:
     def answers(self, requests: Iterable[Request]) -> Iterator[tuple[int, Generation]]:
         """The number and the answer of every request, as they end; requests are taken as there is room for them.
 
-        Raises what `admit` raises. For an engine that has nothing else to do.
+        Those that come next are prepared beside the model, by a thread of their own. Raises what `admit` raises. For an
+        engine that has nothing else to do.
         """
-        todo = enumerate(requests)
-        while True:
-            for number, request in islice(todo, self.rows - self.waiting):
-                self.admit(request, number)
-            if not self.busy:
-                return
-            for event in self.step():
-                if event.generation:
-                    assert isinstance(event.key, int)
-                    yield event.key, event.generation
+        todo, ahead, beside = enumerate(requests), deque[Future[_Answer]](), ThreadPoolExecutor(1)
+        try:
+            while True:
+                for number, request in islice(todo, 2 * self.rows - self.waiting - len(ahead)):
+                    ahead.append(beside.submit(self._prepared, request, number))
+                while ahead and self.waiting < self.rows:
+                    self._waiting.append(ahead.popleft().result())
+                if not self.busy:
+                    return
+                for event in self.step():
+                    if event.generation:
+                        assert isinstance(event.key, int)
+                        yield event.key, event.generation
+        finally:
+            beside.shutdown(cancel_futures=True)
 
     def _read(self, group: list[_Answer]) -> Tensor:
         """Logits ``[group, vocabulary]`` of what follows their prompts."""
@@ -180,22 +191,24 @@ class Engine:
         ended: set[int] = set()
         for answer, token in zip(answers, choose(logits, [answer.chooser for answer in answers]), strict=True):
             event = self._add(answer, token)
+            if event is None:
+                continue
+            events.append(event)
             if event.generation:
                 ended.add(id(answer))
-            if event.text or event.generation:
-                events.append(event)
         if ended:
             self._keep([id(answer) not in ended for answer in self._running])
         return events
 
-    def _add(self, answer: _Answer, token: int) -> Event:
+    def _add(self, answer: _Answer, token: int) -> Event | None:
+        """What there is to tell once `answer` goes on with `token`."""
         answer.ids.append(token)
         is_end, pieces = token == self.processor.end, answer.pieces
         new = pieces.add(token) if pieces and not is_end else ""
         stopped = is_end or (pieces is not None and pieces.stopped)
         if not stopped and len(answer.ids) < answer.most:
             answer.chooser.took(token)
-            return Event(answer.key, new if self._gives_pieces else "")
+            return Event(answer.key, new) if new and self._gives_pieces else None
         new += pieces.end() if pieces else ""
         text = pieces.text if pieces else self.processor.tokenizer.decode(answer.ids)
         generation = Generation(text, "stop" if stopped else "length", len(answer.ids))

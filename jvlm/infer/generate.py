@@ -199,5 +199,8 @@ def load_model(
         raise DataError(f"holds a '{loaded.kind}' model, not a vision-language model", where=folder)
     if weights == "int8":
         to_int8(loaded.model)
-    loaded.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cpu":  # convolutions are faster there with the channels of a place side by side
+        loaded.model.tower.to(memory_format=torch.channels_last)
+    loaded.model.to(device)
     return VisionLanguageModel(loaded.model, loaded.processor, batch_size, weights=weights)

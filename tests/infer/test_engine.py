@@ -1,8 +1,10 @@
 """The engine: what it writes for one request does not depend on what else it is asked, or when."""
 
 import random
-from collections import defaultdict
+import threading
+from collections import defaultdict, deque
 from dataclasses import replace
+from time import sleep
 
 import pytest
 import torch
@@ -202,6 +204,38 @@ def test_what_cannot_be_asked_is_named(model, tiled):
     for wrong in ({"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}, {"stop": ("",)}):
         with pytest.raises(UsageError, match=next(iter(wrong)).replace("stop", "stop text")):
             Request(sample, **wrong)
+
+
+def test_what_is_prepared_beside_the_model_changes_neither_order_nor_company(model, tiled, requests, monkeypatch):
+    """The same prompts are read together, in the same order, as if each were prepared when there is room for it."""
+    read, groups, asked = Engine._read, [], [requests[n] for n in (2, 0, 1, 8, 3, 6, 5, 4, 7, 1, 9)]
+    prepared = Engine._prepared
+    monkeypatch.setattr(Engine, "_read", lambda e, group: groups.append([a.key for a in group]) or read(e, group))
+    monkeypatch.setattr(Engine, "_prepared", lambda *given: sleep(0.002) or prepared(*given))
+    found = dict(Engine(model, tiled, 3).answers(asked))
+    beside, groups = groups.copy(), groups.clear() or groups
+    engine, todo, wanted = Engine(model, tiled, 3), deque(enumerate(asked)), {}
+    while todo or engine.busy:
+        while todo and engine.waiting < 3:
+            number, request = todo.popleft()
+            engine.admit(request, number)
+        wanted |= {event.key: event.generation for event in engine.step() if event.generation}
+    assert found == wanted
+    assert beside == groups
+    assert len(groups) > 4
+
+
+def test_requests_are_taken_as_there_is_room_and_what_is_wrong_with_one_is_raised(model, tiled):
+    taken, bad = [], replace(ask("bad", "色は。", [1]), images=[ImageRef(b"no")])
+    asked = (taken.append(n) or Request(ask(f"{n}", "色は。", [n]) if n != 40 else bad, 2) for n in range(1000))
+    answers = Engine(model, tiled, 4).answers(asked)
+    next(answers)
+    assert len(taken) <= 4 * 4
+    with pytest.raises(DataError, match="not a readable"):
+        for _ in answers:
+            pass
+    assert 40 <= len(taken) <= 40 + 4 * 4
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
 
 
 def resident():

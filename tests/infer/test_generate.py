@@ -187,6 +187,16 @@ def test_likelihoods_add_up_to_one(engine, prompts):
     assert sum(torch.tensor(scores).exp()) <= 1
 
 
+def test_a_tower_on_a_processor_has_its_convolutions_channels_side_by_side(tokenizer, processor, tmp_path):
+    model = make_model(tokenizer)
+    save_model(tmp_path / "model", model, processor)
+    loaded = load_model(tmp_path / "model", device="cpu").model
+    assert loaded.tower.visual.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    pixels = torch.randint(0, 256, (3, 3, SIDE, SIDE), dtype=torch.uint8)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.image_features(pixels), model.image_features(pixels), atol=1e-5, rtol=1e-4)
+
+
 def test_chat_and_loading_a_directory(tokenizer, processor, tmp_path):
     model = make_model(tokenizer)
     save_model(tmp_path / "model", model, processor)
