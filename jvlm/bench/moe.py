@@ -21,7 +21,6 @@ from jvlm.text.shards import TokenShards
 from jvlm.train.config import LoopConfig, OptimizerConfig, PackingConfig
 from jvlm.train.loop import train
 from jvlm.train.objectives.next_token import NextToken, experts_loss, language_model, packed_hidden
-from jvlm.train.packing import Row
 from jvlm.train.routers import RouterLoad, routing_figures
 from jvlm.train.source import PackedRows, TokenDocuments
 
@@ -95,23 +94,10 @@ def run(data_root: Path, threads: int, say: Callable[[str], None], plan: Plan = 
     }
 
 
-class _InRandomOrder(PackedRows):
-    """Rows of the first epoch. One after the other they are of the same long document, and so would be all tokens of so
-    small a step: how even loads are would say which document came last."""
-
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        super().row(0)
-        self.order = np.random.default_rng(SEED).permutation(len(self._rows))
-
-    def row(self, number: int) -> Row:
-        return super().row(int(self.order[number]))
-
-
 def _objective(work: Path, name: str, plan: Plan) -> NextToken:
     loaded = load_directory(work / name)
     documents = TokenDocuments(TokenShards(work / "tokens"), loaded.processor)
-    rows = _InRandomOrder(documents, plan.row_length, SEED, loaded.processor.pad)
+    rows = PackedRows(documents, plan.row_length, SEED, loaded.processor.pad)
     return NextToken(loaded.model, rows, PackingConfig(row_length=plan.row_length, rows=plan.rows))
 
 
