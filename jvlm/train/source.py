@@ -249,8 +249,10 @@ class PackedRows:
         if order is None:
             order = permute(np.arange(count), count, self.seed, epoch)
         if self.data.cuttable:  # one after the other, rows of a long document would be all that many steps see
-            rows = plan_documents(self.data.lengths, order, self.row_length)
-            rows = [rows[number] for number in permute(np.arange(len(rows)), len(rows), self.seed, epoch)]
+            planned = plan_documents(self.data.lengths, order, self.row_length)
+            last = len(planned) - 1  # partly filled, it stays the last
+            order = permute(np.arange(len(planned)), len(planned), self.seed, epoch)
+            rows = [planned[number] for number in (*order[order != last], last)]
         else:
             rows = plan_samples(self.data.lengths, order, self.row_length)
         self._rows, self._epoch = rows, epoch
