@@ -22,7 +22,8 @@ _ROUTER = re.compile(r"\.mlp\.gate\.weight$")
 _EMBEDDINGS = re.compile(r"embed|^markers\.|^projector\.queries$")
 ROUTER_RATE = 0.1
 """Learning rate of routers, times the others': what all tokens have in common makes a step of full size move all of
-them to other experts at once, and loads swing instead of settling (docs/log.md)."""
+them to other experts at once, and loads swing instead of settling. So they do with a momentum, which goes on moving
+tokens after the loads are even: routers have none (docs/log.md)."""
 
 
 class Engine(Protocol):
@@ -89,20 +90,25 @@ def parameter_groups(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Groups for Muon, the matrices of decoder blocks and of the projector, and for AdamW, the rest.
 
-    Experts, which are stacked, their router, at `ROUTER_RATE`, and adapters are AdamW's too. Norms, biases and
-    embeddings are not decayed; `rate_scale` holds learning-rate factors by prefix of the name.
+    Experts, which are stacked, their router, at `ROUTER_RATE` and without momentum, and adapters are AdamW's too.
+    Norms, biases and embeddings are not decayed; `rate_scale` holds learning-rate factors by prefix of the name.
     """
-    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
         muon = config.muon and parameter.ndim == 2 and _MATRICES.search(name) is not None
         decay = config.weight_decay if parameter.ndim >= 2 and not _EMBEDDINGS.search(name) else 0.0
         scale = next((s for prefix, s in rate_scale.items() if name.startswith(prefix)), 1.0)
-        scale *= ROUTER_RATE if _ROUTER.search(name) else 1.0
-        groups.setdefault((muon, decay, scale), []).append(parameter)
-    for_muon, for_adamw = (
-        [{"params": ps, "weight_decay": d, "scale": s} for (muon, d, s), ps in groups.items() if muon is wanted]
-        for wanted in (True, False)
-    )
+        router = _ROUTER.search(name) is not None
+        groups.setdefault((muon, router, decay, scale * (ROUTER_RATE if router else 1.0)), []).append(parameter)
+    for_muon: list[dict[str, Any]] = []
+    for_adamw: list[dict[str, Any]] = []
+    for (muon, router, decay, scale), parameters in groups.items():
+        group = {"params": parameters, "weight_decay": decay, "scale": scale}
+        if muon:
+            for_muon.append(group)
+        else:
+            first, second = config.betas
+            for_adamw.append(group | {"betas": (0.0 if router else first, second)})
     return for_muon, for_adamw
 
 

@@ -214,8 +214,8 @@ class PackedRows:
 
     @property
     def fingerprint(self) -> str:
-        """Of the data and its order."""
-        return f"{self.data.fingerprint} seed={self.seed}"
+        """Of the data and its order: a run that was begun with another one does not go on."""
+        return f"{self.data.fingerprint} seed={self.seed}" + (" rows shuffled" if self.data.cuttable else "")
 
     def row(self, number: int) -> Row:
         """Row `number` of the stream, counted from 0 over all epochs."""

@@ -227,6 +227,8 @@ def test_stacked_experts_and_routers_are_decayed_by_adamw(tokenizer):
     assert muon == {n for n in names.values() if ".self_attn." in n}
     slow = {names[id(p)] for group in for_adamw if group["scale"] == ROUTER_RATE < 1 for p in group["params"]}
     assert slow == {n for n in names.values() if n.endswith(".mlp.gate.weight")}
+    for group in for_adamw:
+        assert group["betas"] == (0.0 if group["scale"] == ROUTER_RATE else 0.9, 0.95)
 
 
 def test_the_largest_batch_has_the_most_pictures_of_the_first_epoch(tokenizer, processor, instruct_shards):
