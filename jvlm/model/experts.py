@@ -75,27 +75,32 @@ def router_scores(model: nn.Module) -> Iterator[list[Tensor]]:
 def balance_loss(config: MixtralConfig, scores: list[Tensor], real: Tensor) -> Tensor:
     """How much the busy experts are preferred and how large scores are (z-loss, Zoph et al. 2022), the means over
     layers, each times its coefficient in `config`. Tokens where `real` ``[B, T]`` is false (padding) do not count."""
-    real = real.flatten()
-    counted = [layer[real] for layer in scores]
-    preference = torch.stack([_preference(layer, config.num_experts_per_tok) for layer in counted]).mean()
-    size = torch.stack([layer.logsumexp(-1).square().mean() for layer in counted]).mean()
+    top_k = config.num_experts_per_tok
+    preference = torch.stack([_preference(layer.unflatten(0, real.shape), real, top_k) for layer in scores]).mean()
+    size = torch.stack([layer[real.flatten()].logsumexp(-1).square().mean() for layer in scores]).mean()
     loss: Tensor = config.router_aux_loss_coef * preference + getattr(config, "router_z_loss_coef", 0.0) * size
     return loss
 
 
-def _preference(scores: Tensor, top_k: int) -> Tensor:
-    """Sum over experts of the mean score times the excess of the load, 0 where loads are even.
+def _preference(scores: Tensor, real: Tensor, top_k: int) -> Tensor:
+    """Sum over experts of the mean score times the excess of the load, 0 where loads are even; of `scores`
+    ``[B, T, experts]`` row by row, the mean over real tokens.
 
-    Its gradient moves the scores of all tokens by the excess: bias balancing (Wang et al. 2024, arXiv:2408.15664), but
-    of the router's own weights, so that nothing is left that a Mixtral does not have. The usual product of loads and
-    mean odds (Fedus et al. 2021, which transformers has) makes the odds of each token equal as well, and large
+    Its gradient moves the scores of a row's tokens by the excess: bias balancing (Wang et al. 2024, arXiv:2408.15664),
+    but of the router's own weights, so that nothing is left that a Mixtral does not have. The usual product of loads
+    and mean odds (Fedus et al. 2021, which transformers has) makes the odds of each token equal as well, and large
     coefficients make a router that tells nothing apart rather than an even one (docs/log.md).
-    The excess is that of a batch: unlike the cross-entropy the loss depends on how a batch is split.
+    The excess is a row's own (as in DeepSeek-V3's loss by sequence, arXiv:2412.19437): experts for a subject would be
+    even over many rows only, so that the rows of one step say little of whether they are, and loads swing. And so the
+    loss is, like the cross-entropy, the same however the rows of a batch are split.
     """
-    experts = scores.shape[-1]
-    load = scores.topk(top_k, -1).indices.flatten().bincount(minlength=experts)
-    excess = load * experts / load.sum().clamp(min=1) - 1
-    return (excess.detach() * scores.mean(0)).sum()
+    experts, chosen = scores.shape[-1], scores.topk(top_k, -1).indices
+    counted = real.to(scores.dtype)
+    choices = counted.repeat_interleave(top_k, 1)
+    load = torch.zeros_like(scores[:, 0]).scatter_add_(1, chosen.flatten(1), choices)  # [B, experts]
+    excess = load * experts / choices.sum(1, keepdim=True).clamp(min=1) - 1
+    total = (scores * counted[..., None]).sum(1)
+    return (excess.detach() * total).sum() / counted.sum().clamp(min=1)
 
 
 def split_experts(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:

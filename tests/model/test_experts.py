@@ -69,28 +69,31 @@ def test_more_experts_for_a_token_than_there_are_is_an_error():
 
 
 def by_hand(model, ids, real):
-    """Preference for busy experts and size of the router's scores, token by token."""
+    """Preference for busy experts, row by row, and size of the router's scores, token by token."""
     top_k = model.config.num_experts_per_tok
     seen = []
     hooks = [
-        layer.mlp.register_forward_pre_hook(lambda block, given: seen.append(given[0][real] @ block.gate.weight.T))
+        layer.mlp.register_forward_pre_hook(lambda block, given: seen.append(given[0] @ block.gate.weight.T))
         for layer in model.model.layers
     ]
     hidden(model, ids)
     for hook in hooks:
         hook.remove()
-    preference, size = [], []
-    for scores in seen:
-        chosen, total, count = [0] * 4, [0.0] * 4, len(scores)
-        size.append(sum(float(torch.logsumexp(token, 0)) ** 2 for token in scores) / count)
-        for token in scores.tolist():
-            for expert in range(4):
-                total[expert] += token[expert]
-            for expert in sorted(range(4), key=lambda i: -token[i])[:top_k]:
-                chosen[expert] += 1
-        even = count * top_k / 4
-        preference.append(sum((load / even - 1) * sums / count for load, sums in zip(chosen, total, strict=True)))
-    return sum(preference) / len(preference), sum(size) / len(size)
+    preference, size = 0.0, 0.0
+    for layer in seen:
+        for row, counts in zip(layer, real, strict=True):
+            scores = row[counts].tolist()
+            chosen, total = [0] * 4, [0.0] * 4
+            for token in scores:
+                size += math.log(sum(map(math.exp, token))) ** 2
+                for expert in range(4):
+                    total[expert] += token[expert]
+                for expert in sorted(range(4), key=lambda i: -token[i])[:top_k]:
+                    chosen[expert] += 1
+            even = len(scores) * top_k / 4
+            preference += sum((load / even - 1) * sums for load, sums in zip(chosen, total, strict=True))
+    count = len(seen) * int(real.sum())
+    return preference / count, size / count
 
 
 @torch.no_grad()
@@ -197,6 +200,37 @@ def test_balance_moves_every_token_alike_by_the_excess_of_the_load(mixture):
     load = scores.topk(2).indices.flatten().bincount(minlength=4)
     assert load.max() > 1.2 * load.min()
     torch.testing.assert_close(scores.grad, ((load / 25 - 1) / 50).expand(50, 4))
+
+
+def rows_that_differ():
+    """Scores ``[3, 40, 4]`` and which tokens are real: two rows that lean on different experts, and one of padding."""
+    scores = torch.randn(3, 40, 4, generator=torch.manual_seed(0))
+    scores[0, :, 0] += 2
+    scores[1, :, 3] += 2
+    real = torch.ones(3, 40, dtype=torch.bool)
+    real[1, 30:] = real[2] = False
+    return scores, real
+
+
+def test_every_row_is_balanced_by_itself(mixture):
+    """What one row has too much of and another too little is too much: the experts are of no row's subject."""
+    mixture.config.router_z_loss_coef, mixture.config.router_aux_loss_coef = 0.0, 1.0
+    scores, real = rows_that_differ()
+    scores.requires_grad_()
+    balance_loss(mixture.config, [scores.flatten(0, 1)], real).backward()
+    for row, tokens in ((0, 40), (1, 30)):
+        load = scores[row, :tokens].topk(2).indices.flatten().bincount(minlength=4)
+        assert load.max() > 1.5 * load.min()
+        torch.testing.assert_close(scores.grad[row, :tokens], ((load / (tokens / 2) - 1) / 70).expand(tokens, 4))
+    assert not scores.grad[~real].any()
+
+
+def test_the_balance_of_a_batch_is_that_of_its_rows(mixture):
+    """However it is split: the mean over all tokens, as with the cross-entropy."""
+    scores, real = rows_that_differ()
+    whole = balance_loss(mixture.config, [scores.flatten(0, 1)], real)
+    parts = [balance_loss(mixture.config, [scores[i]], real[i : i + 1]) * tokens for i, tokens in ((0, 40), (1, 30))]
+    torch.testing.assert_close(whole, sum(parts) / 70)
 
 
 @pytest.mark.parametrize("balance", [1.0, 0.0])

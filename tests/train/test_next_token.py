@@ -167,10 +167,13 @@ def test_the_loss_of_a_mixture_has_its_balance_in_it(tokenizer, text_shards):
         entropy = F.cross_entropy(logits, batch.labels.flatten(), ignore_index=-100)
         with router_scores(model) as scores:
             packed_hidden(model, batch)
-    layers = [layer[(batch.input_ids != 3).flatten()] for layer in scores]
-    loads = [F.one_hot(layer.argmax(-1), 4).float().mean(0) for layer in layers]
-    preference = sum(float((4 * load - 1) @ layer.mean(0)) for load, layer in zip(loads, layers, strict=True))
-    preference /= len(layers)
+    real = batch.input_ids != 3
+    preference = 0.0
+    for layer in scores:
+        for row, counts in zip(layer.unflatten(0, real.shape), real, strict=True):
+            load = F.one_hot(row[counts].argmax(-1), 4).float().mean(0)
+            preference += float((4 * load - 1) @ row[counts].sum(0)) / int(real.sum()) / len(scores)
+    layers = [layer[real.flatten()] for layer in scores]
     size = float(torch.cat(layers).logsumexp(-1).square().mean())
     assert preference > 0.01
     assert found[0.0, 0.0] == pytest.approx(float(entropy), rel=1e-5)
