@@ -33,7 +33,7 @@ class LanguageConfig(Config):
     experts_per_token: int = Field(2, ge=1)
     """Experts that a token goes to. Their shares sum to one, so with a single one the router learns from its balance
     alone, not from the text."""
-    balance: float = Field(0.1, ge=0)
+    balance: float = Field(0.3, ge=0)
     """Coefficient of the loss that keeps experts equally busy; it is not that of other programs' product of loads and
     odds."""
     router_z: float = Field(0.001, ge=0)
