@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import torch
+
 HANG_SECONDS = 20.0
 _STATE = struct.Struct("qd")
 
@@ -71,6 +73,7 @@ def _attempts(
     attack: Callable[[int], str | None], numbers: range, state: mmap.mmap, writer: int, slow_seconds: float
 ) -> None:
     """The child's part; it never returns."""
+    torch.set_num_threads(1)  # the parent's did not survive the fork: work shared with them would wait for ever
     with os.fdopen(writer, "w") as told:
         before = _memory()
         for number in numbers:
