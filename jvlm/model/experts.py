@@ -92,7 +92,7 @@ def _preference(scores: Tensor, real: Tensor, top_k: int) -> Tensor:
     coefficients make a router that tells nothing apart rather than an even one (docs/log.md).
     The excess is a row's own (as in DeepSeek-V3's loss by sequence, arXiv:2412.19437): experts for a subject would be
     even over many rows only, so that the rows of one step say little of whether they are, and loads swing. And so the
-    loss is, like the cross-entropy, the same however the rows of a batch are split.
+    loss is the same however the rows of a batch are split, where the parts have as large a share of trained tokens.
     """
     experts, chosen = scores.shape[-1], scores.topk(top_k, -1).indices
     counted = real.to(scores.dtype)
