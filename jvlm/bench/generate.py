@@ -30,7 +30,7 @@ from jvlm.eval.toy import evaluate_general, load_toy_config
 from jvlm.files import read_json
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
 from jvlm.model.directory import save_model
-from jvlm.model.int8 import weight_bytes
+from jvlm.model.quantized import weight_bytes
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.language import build_language_model
 from jvlm.model.processor import Processor

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jvlm.commands.loading import Compile, Weights
 from jvlm.commands.output import Json, print_record, quiet, say_aside
 from jvlm.errors import EXIT_ITEM_ERRORS
 
@@ -41,7 +42,8 @@ def caption(
     temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest words.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the draws, where the temperature is not 0.")] = 0,
     clip: Annotated[Path | None, typer.Option(help="A CLIP model directory that scores each caption.")] = None,
-    int8: Annotated[bool, typer.Option(help="Weights of 8 bits: a quarter of the memory (extra 'quant').")] = False,
+    weights: Weights = "full",
+    compile: Compile = False,
     threads: Annotated[
         int, typer.Option(min=0, help="Of each process; 0: those the job was planned with, or the processors.")
     ] = 0,
@@ -76,9 +78,10 @@ def caption(
         seed=seed,
         threads=threads,
         clip_hash=None if clip is None else model_hash(clip),
-        weights="int8" if int8 else "full",
+        weights=weights,
+        compile=compile,
     )
-    load = partial(load_tools, model.absolute(), None if clip is None else clip.absolute(), settings.weights)
+    load = partial(load_tools, model.absolute(), None if clip is None else clip.absolute(), weights, compile)
     if dry_run:
         from jvlm.infer.caption.forecast import forecast
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from jvlm.commands.loading import Compile, Weights
 from jvlm.commands.output import say_aside
 from jvlm.errors import UsageError
 
@@ -18,7 +19,8 @@ def serve(
     name: Annotated[str | None, typer.Option(help="What clients call the model; the directory's name.")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Requests answered at a time.")] = 8,
     queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; more are told to come again.")] = 32,
-    int8: Annotated[bool, typer.Option(help="Weights of 8 bits: a quarter of the memory (extra 'quant').")] = False,
+    weights: Weights = "full",
+    compile: Compile = False,
     max_images: Annotated[int, typer.Option(min=0, help="Images of a request.")] = 8,
     max_characters: Annotated[int, typer.Option(min=1, help="Characters of text of a request.")] = 16_000,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 1024,
@@ -49,7 +51,8 @@ def serve(
         name=name,
         rows=rows,
         queue=queue,
-        weights="int8" if int8 else "full",
+        weights=weights,
+        compile=compile,
         limits=limits,
         key=key,
         hosts=allow_host or [],

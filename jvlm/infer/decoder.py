@@ -5,11 +5,14 @@ goes on until its longest answer ends. Here a row begins at column 0 of memory t
 neighbours hold, so that it can be read, moved and replaced alone. Prompts read together are padded on the right:
 with causal attention no token sees what stands behind it, and the answer overwrites it.
 
-The blocks are transformers' own modules, called part by part, so that linear layers may be quantised or adapted.
+The blocks are transformers' own modules, called part by part, so that linear layers may be quantised or adapted. What a
+block does to each token by itself, in front of attention (`_before`) and behind it (`_after`), may be compiled: its
+only changing size is the number of tokens, so that there is one program for all that is read or written.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +27,7 @@ COLUMNS = 64
 """Memory grows by so many tokens a row."""
 
 Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines ``[B or 1, T, 1, head_dim]``, the first half of the sines negated."""
+"""Cosines and sines ``[tokens, 1, 1, head_dim]``, the first half of the sines negated."""
 
 
 class Start(NamedTuple):
@@ -40,8 +43,9 @@ class Decoder:
     `memory` is ``[layers, 2 (keys, values), rows, kv_heads, columns, head_dim]``, as large as was needed so far.
     """
 
-    def __init__(self, language: LanguageModel, most_rows: int) -> None:
+    def __init__(self, language: LanguageModel, most_rows: int, *, compile: bool = False) -> None:
         self.language, self.most_rows = language, most_rows
+        self._before, self._after = (_compiled if compile else _plain)()
         self._layers: list[Any] = list(language.model.layers)
         self._windows = [_window(layer.self_attn, language.config) for layer in self._layers]
         self.memory = self._zeros(0, 0)
@@ -72,27 +76,28 @@ class Decoder:
         begun = len(start.ids) if start else 0
         total, rows = begun + embeddings.shape[1], slice(self.rows, self.rows + len(lengths))
         self._make_room(rows.stop, total)
-        positions = torch.arange(begun, total, device=embeddings.device)[None]  # [1, T]
-        rotation = self._rotation(embeddings, positions)
+        batch, length, device = *embeddings.shape[:2], embeddings.device
+        positions = torch.arange(begun, total, device=device)[None]  # [1, T]
+        rotation = self._rotation(embeddings, positions.repeat(batch, 1))
         masks = {  # from the first token on, without a window, it is plainly causal, for which there is a faster way
             window: _mask(embeddings, positions, total, window) if begun or window or total == 1 else None
             for window in {*self._windows}
         }
-        x = embeddings
+        x = embeddings.flatten(0, 1)[:, None]  # [B·T, 1, hidden]
         for number, layer in enumerate(self._layers):
             memory, window = self.memory[number, :, rows, :, :total], self._windows[number]
-            normed = _norm(layer.input_layernorm, x)
+            query, *new = self._before(layer, x, rotation)
             if start:
                 memory[:, :, :, :begun] = start.memory[number, :, None]
-            for kept, new in zip(memory, _keys_values(layer.self_attn, normed, rotation), strict=True):
-                kept[:, :, begun:] = new.transpose(1, 2)
+            for kept, vectors in zip(memory, new, strict=True):
+                kept[:, :, begun:] = vectors.view(batch, length, *vectors.shape[2:]).transpose(1, 2)
             if number == len(self._layers) - 1:  # nothing looks at what it gives for other tokens than the last
-                ends = torch.tensor(lengths, device=x.device) - 1
-                each = torch.arange(len(lengths), device=x.device)
-                x, normed = x[each, ends][:, None], normed[each, ends][:, None]
-                rotation = rotation[0][0, ends][:, None], rotation[1][0, ends][:, None]
+                ends = torch.tensor(lengths, device=device) - 1
+                each = torch.arange(0, batch * length, length, device=device) + ends
+                x, query, length = x[each], query[each], 1
                 masks[window] = _mask(x, begun + ends[:, None], total, window)
-            x = _block(layer, x, normed, rotation, memory, masks[window])
+            found = _attend(query.view(batch, length, *query.shape[2:]), memory, masks[window], layer.self_attn.scaling)
+            x = self._after(layer, x, found.reshape(batch * length, 1, -1))
         self._held += [begun + length for length in lengths]
         return self._logits(x)
 
@@ -106,10 +111,11 @@ class Decoder:
         masks = {w: _mask(embeddings, positions[:, None], columns, w) for w in {*self._windows}}
         x = embeddings
         for layer, memory, window in zip(self._layers, self.memory, self._windows, strict=True):
-            normed = _norm(layer.input_layernorm, x)
-            for kept, new in zip(memory, _keys_values(layer.self_attn, normed, rotation), strict=True):
-                kept.view(-1, kept.shape[-1]).index_copy_(0, places, new.flatten(0, 2))
-            x = _block(layer, x, normed, rotation, memory[:, :number, :, :columns], masks[window])
+            query, *new = self._before(layer, x, rotation)
+            for kept, vectors in zip(memory, new, strict=True):
+                kept.view(-1, kept.shape[-1]).index_copy_(0, places, vectors.flatten(0, 2))
+            found = _attend(query, memory[:, :number, :, :columns], masks[window], layer.self_attn.scaling)
+            x = self._after(layer, x, found.reshape(number, 1, -1))
         self._held = [held + 1 for held in self._held]
         return self._logits(x)
 
@@ -133,7 +139,7 @@ class Decoder:
         return (vectors[: len(positions)] + positions[:, None]).flatten()
 
     def _rotation(self, x: Tensor, positions: Tensor) -> Rotation:
-        cosines, sines = self.language.model.rotary_emb(x, positions)  # [B, T, head_dim]
+        cosines, sines = self.language.model.rotary_emb(x, positions.view(-1, 1))  # [tokens, 1, head_dim]
         first, second = sines.chunk(2, -1)
         return cosines.unsqueeze(2), torch.cat([-first, second], -1).unsqueeze(2)
 
@@ -162,24 +168,30 @@ class Decoder:
         return zeros.view(dtype).view(shape)
 
 
-def _block(layer: Any, x: Tensor, normed: Tensor, rotation: Rotation, memory: Tensor, mask: Tensor | None) -> Tensor:
-    """The rest of a decoder block once keys and values are in `memory` ``[2, B, kv_heads, columns, head_dim]``.
+Parts = tuple[Callable[[Any, Tensor, Rotation], tuple[Tensor, Tensor, Tensor]], Callable[[Any, Tensor, Tensor], Tensor]]
+"""`_before` and `_after`, as they are or compiled."""
 
-    x, normed: ``[B, T, hidden]`` before and behind the first norm. mask: added to the scores; None is causal.
-    """
-    attention, (batch, length) = layer.self_attn, x.shape[:2]
-    query = _heads(attention, "q", normed)
-    query = _rotated(query, rotation)  # [B, T, heads, head_dim]
-    keys, values = memory
-    if length == 1:  # heads that share keys and values, as if they were so many positions
-        assert mask is not None
-        query = query.view(batch, keys.shape[1], -1, query.shape[-1])
-        out = _attend(query, keys, values, mask, attention.scaling)
-    else:
-        out = F.scaled_dot_product_attention(
-            query.transpose(1, 2), keys, values, mask, is_causal=mask is None, scale=attention.scaling, enable_gqa=True
-        ).transpose(1, 2)
-    x = x + attention.o_proj(out.reshape(batch, length, -1))
+
+def _plain() -> Parts:
+    return _before, _after
+
+
+@cache
+def _compiled() -> Parts:
+    """The layers of a kind share a program; one token has its own."""
+    return torch.compile(_before, dynamic=True), torch.compile(_after, dynamic=True)
+
+
+def _before(layer: Any, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+    """Of tokens ``[tokens, 1, hidden]``: queries, keys and values, each ``[tokens, 1, heads, head_dim]``."""
+    attention, normed = layer.self_attn, _norm(layer.input_layernorm, x)
+    query, key, value = (_heads(attention, kind, normed) for kind in "qkv")
+    return _rotated(query, rotation), _rotated(key, rotation), value
+
+
+def _after(layer: Any, x: Tensor, found: Tensor) -> Tensor:
+    """What a block makes of tokens ``[tokens, 1, hidden]`` and of what attention found, ``[tokens, 1, heads·head_dim]``."""
+    x = x + layer.self_attn.o_proj(found)
     return x + _mixed(layer.mlp, _norm(layer.post_attention_layernorm, x))
 
 
@@ -191,7 +203,23 @@ def _mixed(mlp: Any, normed: Tensor) -> Tensor:
     return mlp(normed)
 
 
-def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
+def _attend(query: Tensor, memory: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """What queries ``[B, T, heads, head_dim]`` find in ``[2, B, kv_heads, columns, head_dim]``: ``[B, T, heads, head_dim]``.
+
+    mask: added to the scores; None is causal.
+    """
+    keys, values = memory
+    if query.shape[1] > 1:
+        return F.scaled_dot_product_attention(
+            query.transpose(1, 2), keys, values, mask, is_causal=mask is None, scale=scale, enable_gqa=True
+        ).transpose(1, 2)
+    assert mask is not None
+    # heads that share keys and values, as if they were so many positions
+    grouped = query.view(len(query), keys.shape[1], -1, query.shape[-1])
+    return _attend_of_few(grouped, keys, values, mask, scale).view(query.shape)
+
+
+def _attend_of_few(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
     """What few queries a row, ``[B, kv_heads, queries, head_dim]``, find among its keys.
 
     On a processor the fused kernel takes each row and head by itself, which for one query costs more than its products:
@@ -204,11 +232,6 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: fl
     query, keys, values = (part.flatten(0, 1) for part in (query, keys, values))
     shares = torch.baddbmm(mask, query, keys.transpose(1, 2), alpha=scale).softmax(-1)
     return torch.bmm(shares, values).view(shape)
-
-
-def _keys_values(attention: Any, normed: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
-    """Of ``[B, T, hidden]``: each ``[B, T, kv_heads, head_dim]``."""
-    return _rotated(_heads(attention, "k", normed), rotation), _heads(attention, "v", normed)
 
 
 def _heads(attention: Any, kind: str, normed: Tensor) -> Tensor:

@@ -57,11 +57,13 @@ class Engine:
     In float32 the tokens of an answer depend on its own request alone.
     """
 
-    def __init__(self, model: JvlmModel, processor: Processor, rows: int = 64, *, pieces: bool = True) -> None:
+    def __init__(
+        self, model: JvlmModel, processor: Processor, rows: int = 64, *, pieces: bool = True, compile: bool = False
+    ) -> None:
         self.model, self.processor, self.rows = model.eval(), processor, rows
         self._gives_pieces = pieces
         self._refill = max(1, rows // 8)  # a pass for one prompt costs nearly as much as for eight
-        self._decoder = Decoder(model.language, rows)
+        self._decoder = Decoder(model.language, rows, compile=compile)
         self._waiting: deque[_Answer] = deque()
         self._running: list[_Answer] = []  # in the order of the decoder's rows
         self._start: Start | None = None

@@ -18,7 +18,7 @@ from jvlm.infer.api import Asked
 from jvlm.infer.engine import Engine
 from jvlm.infer.types import Generation, Likelihood, Request
 from jvlm.model.directory import load_directory
-from jvlm.model.int8 import Weights, to_int8
+from jvlm.model.quantized import Weights, quantize
 from jvlm.model.jvlm import JvlmModel, hidden_states
 from jvlm.model.loss import token_log_probabilities
 from jvlm.model.packed import Example, pack
@@ -188,17 +188,17 @@ def load_model(
     base: Path | None = None,
     device: str | None = None,
 ) -> VisionLanguageModel:
-    """Load a vision-language model directory; `int8`: its linear layers then take a quarter of the memory.
+    """Load a vision-language model directory; with `int8` or `int4` its linear layers take a quarter or a seventh of the
+    memory.
 
     `base`: of an adapter, the directory it was trained on, where that is no longer at its recorded path. `device` is
     the GPU where torch sees one, else the processor. Raises DataError when it is none or is damaged, UsageError when
-    int8 weights cannot be had.
+    such weights cannot be had.
     """
     loaded = load_directory(Path(folder), base)
     if loaded.kind != "jvlm":
         raise DataError(f"holds a '{loaded.kind}' model, not a vision-language model", where=folder)
-    if weights == "int8":
-        to_int8(loaded.model)
+    quantize(loaded.model, weights)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cpu":  # convolutions are faster there with the channels of a place side by side
         loaded.model.tower.to(memory_format=torch.channels_last)

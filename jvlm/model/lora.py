@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from jvlm.errors import DataError, UsageError
 from jvlm.model.config import LoraConfig
-from jvlm.model.int8 import to_int8
+from jvlm.model.quantized import to_int8
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.nf4 import to_nf4
 

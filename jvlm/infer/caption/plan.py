@@ -22,7 +22,7 @@ from jvlm.infer.caption.leases import PLANNING, Leases
 from jvlm.infer.caption.prompts import names_in
 
 if TYPE_CHECKING:
-    from jvlm.model.int8 import Weights
+    from jvlm.model.quantized import Weights
 
 UNIT = 500
 _FORMAT = "jvlm-caption-1"
@@ -49,6 +49,8 @@ class Settings:
     first the processors of the machine that plans it."""
     clip_hash: str | None = None
     weights: "Weights" = "full"
+    compile: bool = False
+    """Compiled arithmetic rounds otherwise, on which words depend in rare cases."""
 
     @property
     def rows_per_item(self) -> int:

@@ -14,20 +14,21 @@ from jvlm.infer.caption.plan import Plan, load_plan
 from jvlm.infer.caption.unit import Tools, caption_items
 
 if TYPE_CHECKING:
-    from jvlm.model.int8 import Weights
+    from jvlm.model.quantized import Weights
 
 Load = Callable[[], Tools]
 
 
-def load_tools(model: Path, clip: Path | None = None, weights: "Weights" = "full") -> Tools:
+def load_tools(model: Path, clip: Path | None = None, weights: "Weights" = "full", compile: bool = False) -> Tools:
     """The model, and the CLIP that scores, from their directories. Raises DataError, UsageError."""
     import jvlm
 
+    loaded = jvlm.load(model, weights=weights, compile=compile)
     if clip is None:
-        return Tools(jvlm.load(model, weights=weights))
+        return Tools(loaded)
     from jvlm.infer.caption.clip_score import ClipScores
 
-    return Tools(jvlm.load(model, weights=weights), ClipScores(clip))
+    return Tools(loaded, ClipScores(clip))
 
 
 class Worker:

@@ -12,7 +12,7 @@ from jvlm.infer.generate import load_model
 from jvlm.infer.serve.app import make_app
 from jvlm.infer.serve.schema import Limits
 from jvlm.infer.service import Service
-from jvlm.model.int8 import Weights
+from jvlm.model.quantized import Weights
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 CONNECTIONS = 512
@@ -27,6 +27,7 @@ def serve(
     rows: int,
     queue: int,
     weights: Weights,
+    compile: bool,
     limits: Limits,
     key: str | None,
     hosts: list[str],
@@ -38,7 +39,9 @@ def serve(
         warn("warning: anybody who reaches this address can ask; give an API key (--api-key-file)")
     allowed = {one.lower() for one in [*LOOPBACK_NAMES, host, *hosts]} if local or hosts else None
     name = name or model.resolve().name
-    service = Service(load_model(model, weights=weights), rows=rows, capacity=queue)
+    if compile:
+        warn("compiling what writes answers, which takes half a minute")
+    service = Service(load_model(model, weights=weights, compile=compile), rows=rows, capacity=queue)
     try:
         warn(f"serving {name} at http://{f'[{host}]' if ':' in host else host}:{port}/v1")
         uvicorn.run(make_app(service, name, limits, key=key, hosts=allowed), **uvicorn_settings(host, port))

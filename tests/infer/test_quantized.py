@@ -10,7 +10,7 @@ import jvlm
 from jvlm.errors import UsageError
 from jvlm.infer.generate import VisionLanguageModel
 from jvlm.model.directory import save_model
-from jvlm.model.int8 import to_int8, weight_bytes
+from jvlm.model.quantized import to_int8, weight_bytes
 
 
 def test_products_are_those_of_the_rounded_weights(tokenizer):
