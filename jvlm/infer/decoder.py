@@ -190,7 +190,7 @@ def _before(layer: Any, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, 
 
 
 def _after(layer: Any, x: Tensor, found: Tensor) -> Tensor:
-    """What a block makes of tokens ``[tokens, 1, hidden]`` and of what attention found, ``[tokens, 1, heads·head_dim]``."""
+    """What a block makes of tokens ``[tokens, 1, hidden]``; attention found ``[tokens, 1, heads·head_dim]``."""
     x = x + layer.self_attn.o_proj(found)
     return x + _mixed(layer.mlp, _norm(layer.post_attention_layernorm, x))
 
@@ -204,9 +204,9 @@ def _mixed(mlp: Any, normed: Tensor) -> Tensor:
 
 
 def _attend(query: Tensor, memory: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """What queries ``[B, T, heads, head_dim]`` find in ``[2, B, kv_heads, columns, head_dim]``: ``[B, T, heads, head_dim]``.
+    """What queries ``[B, T, heads, head_dim]`` find; as large as they are.
 
-    mask: added to the scores; None is causal.
+    memory: ``[2 (keys, values), B, kv_heads, columns, head_dim]``. mask: added to the scores; None is causal.
     """
     keys, values = memory
     if query.shape[1] > 1:
@@ -228,7 +228,7 @@ def _attend_of_few(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, sc
     if query.device.type != "cpu" or query.dtype != torch.float32:
         return F.scaled_dot_product_attention(query, keys, values, mask, scale=scale)
     shape = query.shape
-    mask = mask.expand(-1, shape[1], -1, -1).flatten(0, 1)  # [B·kv_heads, 1, columns]
+    mask = mask.expand(*shape[:2], -1, -1).flatten(0, 1)  # [B·kv_heads, 1, columns]
     query, keys, values = (part.flatten(0, 1) for part in (query, keys, values))
     shares = torch.baddbmm(mask, query, keys.transpose(1, 2), alpha=scale).softmax(-1)
     return torch.bmm(shares, values).view(shape)

@@ -15,6 +15,7 @@ from torch import Tensor
 from jvlm.errors import DataError
 from jvlm.images.load import load_image
 from jvlm.infer.api import Asked
+from jvlm.infer.compiled import compile_decoder
 from jvlm.infer.engine import Engine
 from jvlm.infer.types import Generation, Likelihood, Request
 from jvlm.model.directory import load_directory
@@ -41,10 +42,17 @@ class VisionLanguageModel(Asked):
     """A loaded vision-language model (satisfies `jvlm.infer.types.Model`); `Asked` has what programs mostly call."""
 
     def __init__(
-        self, model: JvlmModel, processor: Processor, batch_size: int = 64, *, weights: Weights = "full"
+        self,
+        model: JvlmModel,
+        processor: Processor,
+        batch_size: int = 64,
+        *,
+        weights: Weights = "full",
+        compile: bool = False,
     ) -> None:
-        """`weights` says what the model's are; `load_model` makes them so."""
-        self.model, self.processor, self.batch_size, self.weights = model.eval(), processor, batch_size, weights
+        """`weights` says what the model's are; `load_model` makes them so. `compile`: what writes answers."""
+        self.model, self.processor, self.batch_size = model.eval(), processor, batch_size
+        self.weights, self.compile = weights, compile
 
     def check(self, sample: Sample, answers: Sequence[str]) -> None:
         """Raises DataError when prompt and longest answer do not fit the window, or an image cannot be read."""
@@ -75,7 +83,8 @@ class VisionLanguageModel(Asked):
 
     def engine(self, rows: int | None = None, *, pieces: bool = True) -> Engine:
         """An engine for this model with so many rows (`batch_size` unless said); see `jvlm.infer.engine.Engine`."""
-        return Engine(self.model, self.processor, rows or self.batch_size, pieces=pieces)
+        rows = rows or self.batch_size
+        return Engine(self.model, self.processor, rows, pieces=pieces, compile=self.compile)
 
     def generate(
         self,
@@ -185,15 +194,16 @@ def load_model(
     batch_size: int = 64,
     *,
     weights: Weights = "full",
+    compile: bool = False,
     base: Path | None = None,
     device: str | None = None,
 ) -> VisionLanguageModel:
-    """Load a vision-language model directory; with `int8` or `int4` its linear layers take a quarter or a seventh of the
-    memory.
+    """Load a vision-language model directory.
 
-    `base`: of an adapter, the directory it was trained on, where that is no longer at its recorded path. `device` is
-    the GPU where torch sees one, else the processor. Raises DataError when it is none or is damaged, UsageError when
-    such weights cannot be had.
+    `weights`: with `int8` or `int4` linear layers take a quarter or a seventh of the memory. `compile`: what writes
+    answers is compiled, here and now (`jvlm.infer.compiled`). `base`: of an adapter, the directory it was trained on,
+    where that is no longer at its recorded path. `device` is the GPU where torch sees one, else the processor. Raises
+    DataError when it is none or is damaged, UsageError when such weights cannot be had or nothing can be compiled.
     """
     loaded = load_directory(Path(folder), base)
     if loaded.kind != "jvlm":
@@ -203,4 +213,6 @@ def load_model(
     if device == "cpu":  # convolutions are faster there with the channels of a place side by side
         loaded.model.tower.to(memory_format=torch.channels_last)
     loaded.model.to(device)
-    return VisionLanguageModel(loaded.model, loaded.processor, batch_size, weights=weights)
+    if compile:
+        compile_decoder(loaded.model.language)
+    return VisionLanguageModel(loaded.model, loaded.processor, batch_size, weights=weights, compile=compile)

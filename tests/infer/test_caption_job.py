@@ -433,15 +433,19 @@ def test_a_dry_run_computes_with_the_threads_of_the_job(folder):
     assert (found.items, found.tried) == (10, 5)
 
 
-def test_the_command_captions_with_weights_of_8_bits(folder, tmp_path, tokenizer, processor, monkeypatch):
+def test_how_the_model_is_loaded_belongs_to_the_job(folder, tmp_path, tokenizer, processor, monkeypatch):
     save_model(tmp_path / "model", make_model(tokenizer), processor)
     seen, load = [], jvlm.load
-    monkeypatch.setattr(jvlm, "load", lambda model, weights: seen.append(weights) or load(model))
+    monkeypatch.setattr(jvlm, "load", lambda model, **options: seen.append(options) or load(model))
     command = ["caption", str(tmp_path / "model"), str(folder), "--max-new-tokens", "2", "--json"]
-    for name, options in (("full", []), ("int8", ["--int8"])):
-        told = CliRunner().invoke(app, [*command, "--out", str(tmp_path / name), *options])
+    for weights, compile in (("full", False), ("int8", False), ("int4", True)):
+        options = ["--weights", weights, *["--compile"] * compile]
+        told = CliRunner().invoke(app, [*command, "--out", str(tmp_path / weights), *options])
         assert told.exit_code == EXIT_ITEM_ERRORS, told.output
-        assert load_plan(tmp_path / name / "plan").settings.weights == name
-    assert seen == ["full", "int8"]
-    told = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "full"), "--int8"])
-    assert isinstance(told.exception, UsageError)
+        settings = load_plan(tmp_path / weights / "plan").settings
+        assert seen.pop() == {"weights": settings.weights, "compile": settings.compile}
+        assert (settings.weights, settings.compile) == (weights, compile)
+    for option in (["--weights", "int8"], ["--compile"]):
+        told = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "full"), *option])
+        assert isinstance(told.exception, UsageError)
+    assert not seen

@@ -107,6 +107,9 @@ def test_what_prompts_begin_with_is_read_once(family):
     close(read(decoder, texts, start), expected(model, texts))
     texts = [[*text, 5] for text in texts]
     close(write(decoder, [5, 5, 5]), expected(model, texts))
+    alike = [[*begin, 4], [*begin, 9]]  # a token each is left to be read
+    decoder.keep([])
+    close(read(decoder, alike, start), expected(model, alike))
 
 
 @torch.inference_mode()

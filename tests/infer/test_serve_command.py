@@ -76,12 +76,13 @@ def test_elsewhere_without_a_key_it_warns(start, tmp_path, monkeypatch):
     assert start("--host", "0.0.0.0")[2]["key"] == "from-the-environment"
 
 
-def test_weights_of_8_bits(start, monkeypatch):
+def test_how_the_model_is_loaded(start, monkeypatch):
     seen, load = [], run.load_model
-    monkeypatch.setattr(run, "load_model", lambda folder, weights: seen.append(weights) or load(folder))
-    for options in ((), ("--int8",)):
-        assert start(*options)[0] == 0
-    assert seen == ["full", "int8"]
+    monkeypatch.setattr(run, "load_model", lambda folder, **options: seen.append(options) or load(folder))
+    for options in ((), ("--weights", "int8"), ("--weights", "int4", "--compile")):
+        code, told, _ = start(*options)
+        assert (code, "compiling" in told) == (0, "--compile" in options)
+    assert [tuple(one.values()) for one in seen] == [("full", False), ("int8", False), ("int4", True)]
 
 
 def test_mistakes_are_told(start, tmp_path):
