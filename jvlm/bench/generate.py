@@ -2,11 +2,11 @@
 
 From encoded images to texts, all of it. The rival is transformers' `generate` of the language model, fed with the
 embeddings of the same tower and projector; it tries its caches and several batch sizes, as the engine tries numbers of
-rows, and each takes part with what was fastest. Then they take turns, each alone while it is measured, in processes of
-their own (`jvlm.bench.generate_child`). With int8 weights the engine takes part once more.
+rows, both also compiled, and each takes part with what was fastest. Then they take turns, each alone while it is
+measured, in processes of their own (`jvlm.bench.generate_child`). With int8 and int4 weights the engine takes part again.
 
 Without a model it has random weights of the demo's shape, and a caption ends where the picture's own would. With one
-that has its data beside it, full and int8 weights are scored on the demo's tests.
+that has its data beside it, all kinds of weights are scored on the demo's tests.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 import torch
 import yaml
@@ -30,16 +30,30 @@ from jvlm.eval.toy import evaluate_general, load_toy_config
 from jvlm.files import read_json
 from jvlm.model.config import LanguageConfig, ProjectorConfig, VisionConfig
 from jvlm.model.directory import save_model
-from jvlm.model.quantized import weight_bytes
+from jvlm.model.quantized import Weights, weight_bytes
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.language import build_language_model
 from jvlm.model.processor import Processor
 from jvlm.model.vision import build_tower
 from jvlm.text.tokenizer import train_tokenizer
 
-OURS, INT8, CACHES = "ours", "int8", ("dynamic", "static")
+OURS, CACHES = "ours", ("dynamic", "static")
+ROUNDED: tuple[Weights, ...] = get_args(Weights)[1:]
 TARGET, SEED = 3.0, 7
 RIVAL = "transformers' LlamaForCausalLM.generate, fed with the embeddings of the same tower and projector"
+
+
+class Settings(NamedTuple):
+    """What a contestant may choose for itself, and the weights it is given."""
+
+    kind: str
+    rows: int
+    weights: Weights = "full"
+    compile: bool = False
+
+    def __str__(self) -> str:
+        told = f"rows {self.rows}" if self.kind == OURS else f"{self.kind} cache, batch {self.rows}"
+        return told + ", compiled" * self.compile
 
 
 @dataclass(frozen=True)
@@ -79,26 +93,24 @@ class _Bench:
     def run(self) -> dict[str, Any]:
         plan = self.plan
         trials = {
-            OURS: {f"rows {rows}": self._try(OURS, rows) for rows in plan.rows},
-            "rival": {f"{cache} cache, batch {n}": self._try(cache, n) for cache in CACHES for n in plan.batches},
+            OURS: self._tried([Settings(OURS, rows) for rows in plan.rows]),
+            "rival": self._tried([Settings(cache, n) for cache in CACHES for n in plan.batches]),
         }
-        best = {who: max(tried, key=lambda name: tried[name]) for who, tried in trials.items()}
-        rows = int(best[OURS].split()[-1])
-        chosen = {OURS: (OURS, rows), "rival": (best["rival"].split()[0], int(best["rival"].split()[-1]))}
+        best = {who: max(tried, key=lambda one: tried[one]) for who, tried in trials.items()}
+        chosen = dict(best)
         if importlib.util.find_spec("torchao"):
-            chosen[INT8] = (INT8, rows)
+            chosen |= {weights: best[OURS]._replace(weights=weights) for weights in ROUNDED}
         spans, texts = self._take_turns(chosen)
         rates = {who: [span["images"] / span["seconds"] for span in told] for who, told in spans.items()}
         per_s = {who: statistics.median(found) for who, found in rates.items()}
         peaks = {who: told[-1]["peak_kib"] / 1024 for who, told in spans.items()}
         ratios = {"over_transformers_generate": per_s[OURS] / per_s["rival"]}
-        if INT8 in per_s:
-            ratios["int8_over_full"] = per_s[INT8] / per_s[OURS]
+        ratios |= {f"{weights}_over_full": per_s[weights] / per_s[OURS] for weights in ROUNDED if weights in per_s}
         return {
             "ratios": ratios,
             "targets": {"over_transformers_generate": TARGET},
             "rival": RIVAL,
-            "settings": best,
+            "settings": {who: str(one) for who, one in best.items()},
             "images": plan.images,
             "tokens_per_image": spans[OURS][-1]["tokens"] / plan.images,
             "images_per_s": per_s,
@@ -117,46 +129,53 @@ class _Bench:
                 who: sum(s["cpu_seconds"] for s in told) / sum(s["seconds"] for s in told) / self.threads
                 for who, told in spans.items()
             },
-            "tried_images_per_s": trials,
+            "tried_images_per_s": {
+                who: {str(one): rate for one, rate in tried.items()} for who, tried in trials.items()
+            },
         }
 
-    def _start(self, kind: str, rows: int) -> Child:
+    def _start(self, settings: Settings) -> Child:
         self.started += 1
         folder = self.work / f"run-{self.started}"
         plan = self.plan
         job = Job(
-            kind=kind,
+            **settings._asdict(),
             model=str(self.model),
             work=str(self.work),
             folder=str(folder),
             threads=self.threads,
             images=plan.images,
-            rows=rows,
             most=plan.most,
             capped=self.capped,
         )
         return Child(sys.executable, "generate_child", job)
 
-    def _try(self, kind: str, rows: int) -> float:
+    def _tried(self, uncompiled: Sequence[Settings]) -> dict[Settings, float]:
+        """Images a second of each, and of the fastest of those that can be compiled, compiled."""
+        rates = {settings: self._try(settings) for settings in uncompiled}
+        compiled = max((s for s in uncompiled if s.kind != "dynamic"), key=lambda s: rates[s])._replace(compile=True)
+        return rates | {compiled: self._try(compiled)}
+
+    def _try(self, settings: Settings) -> float:
         """Images a second in one pass; none where it does not run."""
-        child = self._start(kind, rows)
+        child = self._start(settings)
         try:
             child.ready()
             span = child.span()
         except Failed as error:
-            self.say(f"{kind} {rows}: {error}")
+            self.say(f"{settings}: {error}")
             return 0.0
         finally:
             child.end()
         rate: float = span["images"] / span["seconds"]
-        self.say(f"{kind} {rows}: {rate:.0f} images/s, {span['peak_kib'] / 1024:.0f} MiB")
+        self.say(f"{settings}: {rate:.0f} images/s, {span['peak_kib'] / 1024:.0f} MiB")
         return rate
 
     def _take_turns(
-        self, chosen: dict[str, tuple[str, int]]
+        self, chosen: dict[str, Settings]
     ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[str]]]:
         """What each told of its rounds, and its captions."""
-        children = {who: self._start(*settings) for who, settings in chosen.items()}
+        children = {who: self._start(settings) for who, settings in chosen.items()}
         spans: dict[str, list[dict[str, Any]]] = {who: [] for who in children}
         try:
             for child in children.values():
@@ -190,12 +209,12 @@ def random_model(folder: Path) -> Path:
 
 
 def scores(model: Path, shards: Path, out: Path, limit: int | None) -> dict[str, Any]:
-    """Exact captions and the mean over kinds of questions, with full and with int8 weights, in points of 100; and the
-    bytes of the weights."""
+    """Exact captions and the mean over kinds of questions, with all kinds of weights, in points of 100; the bytes of the
+    weights; what each kind loses and saves."""
     config = load_toy_config(asset("evals", "toy.yaml")).limited(limit)
     tasks = [t.model_copy(update={"arms": ("image",)}) for t in config.tasks if t.name in ("captions_test", "vqa_test")]
     config, found = config.model_copy(update={"tasks": tuple(tasks)}), dict[str, Any]()
-    for weights in ("full", "int8"):
+    for weights in get_args(Weights):
         loaded = jvlm.load(model, weights=weights)
         result = evaluate_general(loaded, shards, config, out, name=weights)
         found[weights] = {
@@ -203,6 +222,10 @@ def scores(model: Path, shards: Path, out: Path, limit: int | None) -> dict[str,
             "questions": 100 * result["vqa_test"]["value"],
             "weight_bytes": weight_bytes(loaded.model),
         }
-    lost = {what: found["full"][what] - found["int8"][what] for what in ("captions_exact", "questions")}
-    smaller = found["full"]["weight_bytes"] / found["int8"]["weight_bytes"]
+    full, rounded = found["full"], {weights: found[weights] for weights in ROUNDED}
+    lost = {
+        weights: {what: full[what] - one[what] for what in ("captions_exact", "questions")}
+        for weights, one in rounded.items()
+    }
+    smaller = {weights: full["weight_bytes"] / one["weight_bytes"] for weights, one in rounded.items()}
     return found | {"points_lost": lost, "times_smaller": smaller}

@@ -1,8 +1,9 @@
 """A contestant of the generation benchmark, in a process of its own: captions of toy pictures, over and over.
 
-`ours` and `int8` are the engine. `dynamic` and `static` are transformers' `generate` with one of its caches: the same
-language model with transformers' own attention, fed with the embeddings that the same tower and projector give. Each
-reads the same encoded images by the same code.
+`ours` is the engine. `dynamic` and `static` are transformers' `generate` with one of its caches: the same language model
+with transformers' own attention, fed with the embeddings that the same tower and projector give. Each reads the same
+encoded images by the same code, and may be compiled: the engine as it does itself, transformers' steps of writing as it
+compiles them on a GPU.
 """
 
 import json
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from jvlm_data.toyworld import general
 from torch import Tensor
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import CompileConfig, GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 import jvlm
 from jvlm.bench.contestant import Spans
@@ -25,6 +26,7 @@ from jvlm.files import read_json, write_json
 from jvlm.images.load import load_image
 from jvlm.infer.generate import VisionLanguageModel
 from jvlm.infer.types import Generation, Request
+from jvlm.model.quantized import Weights
 from jvlm.sample import CAPTION_PROMPT, Message, Sample
 
 SEED, SET = 7, "captions_test"
@@ -36,7 +38,7 @@ class Job:
     """One contestant."""
 
     kind: str
-    """`ours`, `int8`, `dynamic` or `static`."""
+    """`ours`, `dynamic` or `static`."""
     model: str
     """A model directory."""
     work: str
@@ -49,6 +51,8 @@ class Job:
     """Of the engine, or of the rival's batches."""
     most: int
     """New tokens of a caption at most."""
+    weights: Weights
+    compile: bool
     capped: bool
     """Captions end where the picture's own would, for a model that has not learned when to end."""
 
@@ -76,12 +80,15 @@ def theirs(model: VisionLanguageModel, job: Job, samples: list[Sample], caps: li
     """By transformers' `generate`, in batches of `job.rows`."""
     processor, out = model.processor, list[Generation]()
     language: Any = model.model.language
+    compiling = CompileConfig()
+    compiling._compile_all_devices = True  # else only on GPUs
     settings = GenerationConfig(
         max_new_tokens=max(caps),
         do_sample=False,
         eos_token_id=processor.end,
         pad_token_id=processor.pad,
         cache_implementation="static" if job.kind == "static" else None,
+        compile_config=compiling if job.compile else None,
     )
     for begin in range(0, len(samples), job.rows):
         batch, most = samples[begin : begin + job.rows], caps[begin : begin + job.rows]
@@ -124,9 +131,9 @@ def _left_padded(model: VisionLanguageModel, samples: list[Sample]) -> tuple[Ten
 
 def run(job: Job, spans: Spans) -> None:
     """Caption until the parent has seen enough."""
-    model = jvlm.load(job.model, weights="int8" if job.kind == "int8" else "full")
+    model = jvlm.load(job.model, weights=job.weights, compile=job.compile and job.kind == "ours")
     write: Callable[..., list[Generation]] = ours
-    if job.kind in ("dynamic", "static"):
+    if job.kind != "ours":
         write = theirs
         model.model.language.set_attn_implementation("sdpa")
     assert model.processor.vision is not None
