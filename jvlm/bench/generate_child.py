@@ -1,9 +1,9 @@
 """A contestant of the generation benchmark, in a process of its own: captions of toy pictures, over and over.
 
-`ours` is the engine. `dynamic` and `static` are transformers' `generate` with one of its caches: the same language model
-with transformers' own attention, fed with the embeddings that the same tower and projector give. Each reads the same
-encoded images by the same code, and may be compiled: the engine as it does itself, transformers' steps of writing as it
-compiles them on a GPU.
+`ours` is the engine. `dynamic` and `static` are transformers' `generate` with one of its caches: the same language
+model with transformers' own attention, fed with the embeddings that the same tower and projector give. Each reads the
+same encoded images by the same code, and may be compiled: the engine as it does itself, transformers' steps of writing
+as it compiles them on a GPU.
 """
 
 import json
@@ -80,7 +80,7 @@ def theirs(model: VisionLanguageModel, job: Job, samples: list[Sample], caps: li
     """By transformers' `generate`, in batches of `job.rows`."""
     processor, out = model.processor, list[Generation]()
     language: Any = model.model.language
-    compiling = CompileConfig()
+    compiling: Any = CompileConfig()
     compiling._compile_all_devices = True  # else only on GPUs
     settings = GenerationConfig(
         max_new_tokens=max(caps),

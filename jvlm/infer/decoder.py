@@ -120,12 +120,12 @@ class Decoder:
         return self._logits(x)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Row i becomes what row ``rows[i]`` is; what is not named is forgotten."""
-        moved = [(old, new) for new, old in enumerate(rows) if old != new]
-        if moved:
-            columns = max(self._held[old] for old, _ in moved)
-            before, after = (torch.tensor(numbers, device=self.memory.device) for numbers in zip(*moved, strict=True))
-            self.memory[:, :, after, :, :columns] = self.memory[:, :, before, :, :columns]
+        """Row i becomes what row ``rows[i]`` is: it stays, or moves to the place of a row that is not named."""
+        for new, old in enumerate(rows):
+            if new != old:
+                assert new not in rows
+                columns = self._held[old]
+                self.memory[:, :, new, :, :columns] = self.memory[:, :, old, :, :columns]
         self._held = [self._held[row] for row in rows]
 
     def _logits(self, x: Tensor) -> Tensor:

@@ -137,9 +137,10 @@ class Engine:
         engine that has nothing else to do.
         """
         todo, ahead, beside = enumerate(requests), deque[Future[_Answer]](), ThreadPoolExecutor(1)
+        most = self.rows + 2 * self._refill  # as many as may be needed at once, and what is prepared meanwhile
         try:
             while True:
-                for number, request in islice(todo, 2 * self.rows - self.waiting - len(ahead)):
+                for number, request in islice(todo, most - self.waiting - len(ahead)):
                     ahead.append(beside.submit(self._prepared, request, number))
                 while ahead and self.waiting < self.rows:
                     self._waiting.append(ahead.popleft().result())

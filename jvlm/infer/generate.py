@@ -19,11 +19,11 @@ from jvlm.infer.compiled import compile_decoder
 from jvlm.infer.engine import Engine
 from jvlm.infer.types import Generation, Likelihood, Request
 from jvlm.model.directory import load_directory
-from jvlm.model.quantized import Weights, quantize
 from jvlm.model.jvlm import JvlmModel, hidden_states
 from jvlm.model.loss import token_log_probabilities
 from jvlm.model.packed import Example, pack
 from jvlm.model.processor import IGNORED, Encoded, Processor
+from jvlm.model.quantized import Weights, quantize
 from jvlm.sample import Sample
 
 ROW_TOKENS = 4096

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from jvlm.errors import DataError, UsageError
 from jvlm.model.config import LoraConfig
-from jvlm.model.quantized import to_int8
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.nf4 import to_nf4
+from jvlm.model.quantized import to_int8
 
 _NAME = "default"  # peft's of the only adapter
 _A, _B = f".lora_A.{_NAME}.weight", f".lora_B.{_NAME}.weight"

@@ -1,8 +1,8 @@
 """Linear layers with weights of 4 bits: the normal floats of QLoRA (Dettmers et al. 2023).
 
 A weight takes an eighth of the memory of float32 and a 30th more: 64 weights share a scale of 8 bits, which is itself
-rounded, 256 of them sharing one. Adapters learn beside them, and answers are written with them (`jvlm.model.quantized`);
-they save memory, not time: a product unpacks them first.
+rounded, 256 of them sharing one. Adapters learn beside them, and answers are written with them
+(`jvlm.model.quantized`). They save memory, not time: a product unpacks them first.
 """
 
 import math

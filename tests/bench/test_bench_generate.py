@@ -74,6 +74,12 @@ def test_each_takes_part_with_its_best_settings(monkeypatch, tmp_path):
     assert found["targets"] == {"over_transformers_generate": 3.0}
 
 
+def test_compiling_must_be_worth_it():
+    plain, compiled = generate.Settings("ours", 8), generate.Settings("ours", 8, compile=True)
+    assert generate._best({plain: 100.0, compiled: 104.0}) == plain
+    assert generate._best({plain: 100.0, compiled: 106.0}) == compiled
+
+
 def test_a_model_with_its_data_beside_it_is_scored(tokenizer, processor, tmp_path):
     from jvlm_data.toyworld import general
 
