@@ -29,7 +29,7 @@ from jvlm.model.processor import Processor
 
 READ_TOKENS = 4096
 """Places of prompts, padding included, that are read in one pass at most (a longer prompt is read alone)."""
-VIEWS = 64
+VIEWS = 32
 """Views that go through the tower at once."""
 FULL_ENOUGH = 0.8
 """Prompts are read in one pass when the shortest is at least this share of the longest."""
