@@ -13,9 +13,9 @@ import zstandard
 from jvlm.errors import DataError, UsageError
 from jvlm.files import new_file, new_folder, sha256_bytes
 from jvlm.images.shards import image_extension, write_shards
+from jvlm.images.parquet import pyarrow
 from jvlm.infer.caption.content import content, image_bytes
 from jvlm.infer.caption.duplicates import FirstSeen
-from jvlm.infer.caption.inputs import pyarrow
 from jvlm.infer.caption.ledger import Ledger, Row, encoded
 from jvlm.infer.caption.plan import Plan
 from jvlm.infer.caption.prompts import fill, templates

@@ -64,20 +64,9 @@ def open_file(address: str) -> BinaryIO:
     return cast(BinaryIO, _remote(address, lambda files, path: files.open(path, "rb")))
 
 
-def reading(address: str, read: Callable[[BinaryIO], T]) -> T:
-    """What `read` makes of an open file; one elsewhere is opened several times, should it fail. Raises DataError."""
-    if transport.scheme_of(address) is not None:
-
-        def opened(files: Any, path: str) -> T:
-            with files.open(path, "rb") as file:
-                return read(file)
-
-        return _remote(address, opened)
-    with open_file(address) as file:
-        try:
-            return read(file)
-        except OSError as error:
-            raise DataError(f"cannot be read: {error}", where=address) from None
+def reading(address: str, read: Callable[[], T]) -> T:
+    """What `read` makes of a file; of one elsewhere it is called several times, should it fail. Raises DataError."""
+    return read() if transport.scheme_of(address) is None else _remote(address, lambda *_: read())
 
 
 def read_file(address: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
