@@ -243,7 +243,7 @@ def test_captioning_ask_and_export(jvlm, tmp_path, tokenizer, processor):
     assert not (tmp_path / "dry").exists()
     assert jvlm("caption", model, images, "--out", out, "--max-new-tokens", 4)[0] == EXIT_USAGE
     assert jvlm("caption", model, images, "--out", tmp_path / "c.jsonl")[0] == EXIT_USAGE
-    assert jvlm("caption", model, images, "--out", tmp_path / "x", "--max-failures", 0.1)[0] == EXIT_BAD_DATA
+    assert jvlm("caption", model, images, "--out", tmp_path / "x", "--max-failures", 0)[0] == EXIT_BAD_DATA
     assert jvlm("ask", model, tmp_path / "images" / "a.png", "何色ですか。", *length)[0] == 0
     assert jvlm("export", model, tmp_path / "llama", "--format", "llama")[0] == 0
     assert load_directory(tmp_path / "llama").kind == "llama"

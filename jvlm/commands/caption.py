@@ -47,7 +47,14 @@ def caption(
     ] = 0,
     ray: Annotated[int, typer.Option(min=0, help="So many Ray workers, here or on the cluster of RAY_ADDRESS.")] = 0,
     retry_failed: Annotated[bool, typer.Option(help="Try the rows that failed once more.")] = False,
-    max_failures: Annotated[float, typer.Option(min=0, max=1, help="End when more than this share failed.")] = 0.5,
+    max_failures: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="End when more than this share failed, of the rows done once they are 1,000, else of all; ten may.",
+        ),
+    ] = 0.2,
     dry_run: Annotated[int, typer.Option(min=0, help="Caption so many images, keep nothing, tell the hours.")] = 0,
     as_json: Json = False,
 ) -> None:
