@@ -11,12 +11,15 @@ from typing import Any, BinaryIO
 from jvlm.datasets.layouts.record import Item
 from jvlm.datasets.layouts.table import COLUMNS, check_columns, row_sample
 from jvlm.errors import DataError
+from jvlm.files import names_below
 from jvlm.images.parquet import ParquetRows, pyarrow
 from jvlm.sample import Sample
 
 
 def items(source: Path, images: Path) -> Iterator[Item]:
-    files = sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
+    files = [source]
+    if source.is_dir():
+        files = sorted(source / name for name in names_below(source) if name.endswith(".parquet"))
     if not files:
         raise DataError("no .parquet file", where=source, fix="name another --layout")
     for path in files:
