@@ -335,6 +335,29 @@ def test_all_formats_hold_the_same_rows(folder, tmp_path):
     assert (tmp_path / "later" / "captions.parquet").exists()
 
 
+def test_a_job_without_a_single_caption_ends_with_its_rows(folder, tmp_path):
+    """Also where shards are asked for: nobody trains on none."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"")
+    for _ in range(2):
+        report = run(folder, tmp_path / "out", formats=("jsonl", "txt", "shards"))
+        assert (report.complete, report.rows, report.errors) == (True, 1, 1)
+    outputs = read_json(tmp_path / "out" / "result.json")["outputs"]
+    assert outputs["shards"] == {"samples": 0, "left_out": 0}
+    assert not (tmp_path / "out" / "shards").exists()
+
+
+def test_speed_is_told_in_images_however_many_prompts_each_has(folder, tmp_path):
+    for name in BAD:
+        (folder / name).unlink()
+    told = []
+    run(folder, tmp_path / "out", prompts=("一つ", "二つ"), max_new_tokens=5, on_progress=told.append)
+    for progress in (told[0], told[-1]):
+        assert progress.tokens_per_s == pytest.approx(2 * 5 * progress.images_per_s)
+        assert f"{progress.images_per_s:.1f} images/s" in str(progress)
+
+
 def test_an_output_of_an_earlier_call_is_kept_in_step(folder, tmp_path):
     pytest.importorskip("pyarrow")
     run(folder, tmp_path / "out", unit=4)

@@ -172,8 +172,10 @@ def _finish(out: Path, plan: Plan, leases: Leases, formats: tuple[str, ...]) -> 
                 leftover.unlink()
         census = Census(plan.num_rows)
         written = merge(out, plan, ledger, formats, census.look)
-        outputs: dict[str, Any] = {name: {} for name in formats if (out / NAMES[name]).is_dir()}
-        outputs |= {name: {"sha256": sha256_file(out / NAMES[name])} for name in formats if name not in outputs}
+        outputs: dict[str, Any] = {name: {} for name in formats}
+        outputs |= {
+            name: {"sha256": sha256_file(out / NAMES[name])} for name in formats if (out / NAMES[name]).is_file()
+        }
         write_summary(out / "summary.html", plan, ledger, census)
         ledger.tidy()
         record: dict[str, Any] = census.record() | {"units_sha256": digest, "outputs": outputs | written}
