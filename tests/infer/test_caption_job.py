@@ -207,6 +207,22 @@ def test_rows_that_failed_are_tried_again_when_asked(folder, tmp_path):
     assert [row["status"] for row in rows if row["id"] == "empty.jpg"] == ["ok"]
 
 
+def test_a_sigterm_before_all_that_failed_was_tried_again_leaves_the_job_open(folder, tmp_path):
+    run(folder, tmp_path / "out", unit=1)
+    for number, name in enumerate(BAD, 20):
+        (folder / name).write_bytes(encoded_image(number))
+
+    def stop(progress):
+        if progress.state == "running":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    report = run(folder, tmp_path / "out", unit=1, retry_failed=True, on_progress=stop)
+    assert (report.written, report.errors, report.complete) == (1, len(BAD) - 1, False)
+    assert read_json(tmp_path / "out" / "progress.json")["state"] == "stopped"
+    report = run(folder, tmp_path / "out", unit=1, retry_failed=True)
+    assert (report.errors, report.complete) == (0, True)
+
+
 def test_too_many_failures_end_the_job_and_keep_what_is_done(folder, tmp_path):
     settings = {"unit": 10, "prompts": tuple("一二三四")}
     with pytest.raises(DataError, match=r"16 of 40 rows failed.*--retry-failed"):

@@ -13,7 +13,7 @@ from typing import Any
 from jvlm.errors import DataError, UsageError
 from jvlm.files import read_json, sha256_file, write_json
 from jvlm.infer.caption.leases import MERGING, Leases
-from jvlm.infer.caption.ledger import Ledger, Torn
+from jvlm.infer.caption.ledger import Ledger, Record, Torn
 from jvlm.infer.caption.outputs import NAMES, check_formats, merge
 from jvlm.infer.caption.places import absolute
 from jvlm.infer.caption.plan import Plan, Settings, ensure_plan
@@ -84,9 +84,12 @@ def caption(
         torn: set[int] = set()
         written = 0
 
+        def finished() -> list[Record]:
+            """Of the units that are done; what is to be tried again is not."""
+            return [r for u, r in ledger.records.items() if r.attempt > again.get(u, 0)]
+
         def check_failures() -> None:
-            """What is to be tried again has neither failed nor been done yet."""
-            judged = [r for u, r in ledger.records.items() if r.attempt > again.get(u, 0)]
+            judged = finished()
             failed, done = sum(r.failed for r in judged), sum(r.rows for r in judged)
             of = done if done >= ENOUGH_ROWS else plan.num_rows
             if failed > (max(FEW_FAILURES, max_failures * of) if max_failures else 0):
@@ -112,7 +115,7 @@ def caption(
                 check_failures()
             else:
                 written += _work(Worker(out, load, leases, ledger), todo, tell, stopped)
-            if stopped() and any(unit not in ledger.records for unit in range(plan.units)):
+            if stopped() and len(finished()) < plan.units:
                 on_progress(watch.progress("stopped"))
                 return _report(plan, ledger, written, complete=False)
             try:
