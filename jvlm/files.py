@@ -183,6 +183,33 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def names_below(folder: Path) -> list[str]:
+    """The names of all files below a folder, with slashes, sorted; what begins with a dot is passed over.
+
+    Links to folders are followed, and every folder is read once: under its own name where it has one here, else under
+    that of the first link to it. A link that leads up again leads nowhere. Raises DataError for a folder that cannot be
+    read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"the folder cannot be read: {error.strerror}", where=error.filename) from None
+
+    root = os.fspath(folder)
+    seen = {_place(str(above)) for above in Path(root).resolve().parents}
+    names: list[str] = []
+    todo = [root]  # grows by the links that are met, so that what is no link comes first
+    for start in todo:
+        for here, folders, files in os.walk(start, onerror=refuse):
+            place = _place(here)
+            folders[:] = [] if place in seen else sorted(name for name in folders if not name.startswith("."))
+            if place not in seen:
+                seen.add(place)
+                prefix = "" if here == root else os.path.relpath(here, root) + "/"
+                names += [prefix + name for name in files if not name.startswith(".")]
+                todo += [link for name in folders if os.path.islink(link := os.path.join(here, name))]
+    return sorted(names)
+
+
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Hold `folder` for one process. The lock dies with the process, however it dies.
@@ -197,6 +224,11 @@ def lock(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise JvlmError("in use by another process", where=folder, fix="wait for it or stop it") from None
         yield
+
+
+def _place(folder: str) -> tuple[int, int]:
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
 
 
 def _cut_torn_line(file: Any) -> None:

@@ -162,6 +162,16 @@ class ClipStage(Config):
     """Pieces in which each process encodes its pairs, each once more in the backward pass: less memory, same loss."""
 
 
+def _is_none(value: Any) -> bool:
+    """A setting that came later and is not used is left out of a stage's key: what ran before goes on."""
+    return value is None
+
+
+def _is_one(value: Any) -> bool:
+    """As `_is_none`."""
+    return bool(value == 1)
+
+
 class Source(Config):
     """One ingredient of a mixture: a set of shards (conversations, with images or without) or a set of documents."""
 
@@ -171,22 +181,22 @@ class Source(Config):
     """Documents: the cleaned general corpus or the medical texts."""
     repeat: float = Field(1.0, gt=0)
     """How often the set is seen in one epoch of the mixture; may be a fraction."""
+    crop: float = Field(1.0, gt=0, le=1, exclude_if=_is_one)
+    """Of a picture a part at random is seen, another each time, of at least so much of its area; 1: all of it. Against
+    learning few pictures by heart, where no answer depends on a place in them. Nothing is flipped."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Source":
         if (self.shards is None) == (self.text is None):
             raise ValueError("give either shards or text")
+        if self.text is not None and self.crop < 1:
+            raise ValueError(f"crop {self.crop}: documents have no pictures")
         return self
 
     @property
     def from_data_stage(self) -> bool:
         """Whether the data stage leaves it."""
         return self.text == "medical" or (self.shards is not None and "/" not in self.shards)
-
-
-def _is_none(value: Any) -> bool:
-    """A setting that came later and is not used is left out of a stage's key: what ran before goes on."""
-    return value is None
 
 
 class Learning(Config):

@@ -235,15 +235,15 @@ def test_captioning_ask_and_export(jvlm, tmp_path, tokenizer, processor):
     assert "4 of 4 rows, 2 failed" in told
     statuses = [row["status"] for row in read_json_lines(tmp_path / "two" / "captions.jsonl")]
     assert statuses == ["ok", "ok", "error", "error"]
-    code, output, _ = jvlm("caption", model, images, "--out", tmp_path / "dry", *length, "--dry-run", 9, "--json")
+    code, output, _ = jvlm("caption", model, images, *length, "--dry-run", 9, "--json")
     seen = json.loads(output)
     assert (code, seen["items"], seen["tried"], seen["failed"]) == (0, 2, 2, 1)
     assert seen["hours"] == pytest.approx(2 / seen["images_per_s"] / 3600, abs=1e-3)
     assert seen["error_codes"] == {"not_an_image": 1}
-    assert not (tmp_path / "dry").exists()
+    assert jvlm("caption", model, images, *length)[0] == EXIT_USAGE  # a job needs a folder
     assert jvlm("caption", model, images, "--out", out, "--max-new-tokens", 4)[0] == EXIT_USAGE
     assert jvlm("caption", model, images, "--out", tmp_path / "c.jsonl")[0] == EXIT_USAGE
-    assert jvlm("caption", model, images, "--out", tmp_path / "x", "--max-failures", 0.1)[0] == EXIT_BAD_DATA
+    assert jvlm("caption", model, images, "--out", tmp_path / "x", "--max-failures", 0)[0] == EXIT_BAD_DATA
     assert jvlm("ask", model, tmp_path / "images" / "a.png", "何色ですか。", *length)[0] == 0
     assert jvlm("export", model, tmp_path / "llama", "--format", "llama")[0] == 0
     assert load_directory(tmp_path / "llama").kind == "llama"

@@ -14,6 +14,7 @@ from jvlm.datasets.layouts import LAYOUTS, layout_of
 from jvlm.errors import DataError, UsageError
 from jvlm.files import read_json, read_json_lines
 from jvlm.images.shards import ShardReader, check_shards, write_shards
+from jvlm.infer.caption.inputs import list_items
 from jvlm.sample import CAPTION_PROMPT, Sample
 
 
@@ -75,6 +76,22 @@ def test_a_folder_with_captions_beside_the_images(source: Path) -> None:
         "3.png": "no text in 'caption'",
         "cut.png": "cut.png: the image file is truncated",
     }
+
+
+def test_linked_folders_belong_to_it(source: Path, tmp_path: Path) -> None:
+    """Each once, and never in a circle; what a captioning job reads of a folder is the same."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "7.png").write_bytes(encoded_image(7))
+    for image in (*source.rglob("*.png"), elsewhere / "7.png"):
+        image.with_suffix(".txt").write_text(image.stem)
+    (source / "again").symlink_to(source / "a")
+    (source / "set").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(source)
+    found, left = built(source)
+    assert [sample.id for sample in found] == ["0.png", "1.png", "2.png", "3.png", "a/0.png", "set/7.png"]
+    assert [*left] == ["cut.png"]
+    assert sorted([sample.id for sample in found] + [*left]) == [item.id for item in list_items(str(source))]
 
 
 @pytest.mark.parametrize("columns", [("file_name", "text"), ("image", "caption")])

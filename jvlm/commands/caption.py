@@ -10,7 +10,7 @@ import typer
 
 from jvlm.commands.loading import Compile, Weights
 from jvlm.commands.output import Json, print_record, quiet, say_aside
-from jvlm.errors import EXIT_ITEM_ERRORS
+from jvlm.errors import EXIT_ITEM_ERRORS, UsageError
 
 if TYPE_CHECKING:
     from jvlm.infer.caption.progress import Progress
@@ -26,7 +26,10 @@ def caption(
             "address of one (s3://, https://).",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The job's folder: captions.jsonl, summary.html, progress.json.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The job's folder: captions.jsonl, summary.html, progress.json. A dry run needs none."),
+    ] = None,
     prompt: Annotated[
         list[str] | None,
         typer.Option(help="What each image is asked; {name}, {directory}, {column} are the row's. May be given again."),
@@ -49,7 +52,14 @@ def caption(
     ] = 0,
     ray: Annotated[int, typer.Option(min=0, help="So many Ray workers, here or on the cluster of RAY_ADDRESS.")] = 0,
     retry_failed: Annotated[bool, typer.Option(help="Try the rows that failed once more.")] = False,
-    max_failures: Annotated[float, typer.Option(min=0, max=1, help="End when more than this share failed.")] = 0.5,
+    max_failures: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="End when more than this share failed, of the rows done once they are 1,000, else of all; ten may.",
+        ),
+    ] = 0.2,
     dry_run: Annotated[int, typer.Option(min=0, help="Caption so many images, keep nothing, tell the hours.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -67,6 +77,8 @@ def caption(
     from jvlm.infer.caption.worker import load_tools
     from jvlm.infer.identity import model_hash
 
+    if out is None and not dry_run:
+        raise UsageError("a job needs a folder", fix="give --out JOB, or --dry-run 200 to see what it would take")
     settings = Settings(
         source=source,
         model_hash=model_hash(model),
@@ -87,6 +99,7 @@ def caption(
 
         print_record(dataclasses.asdict(forecast(settings, load, dry_run)), as_json)
         return
+    assert out is not None
     with _shown(as_json) as on_progress:
         report = job.caption(
             out,

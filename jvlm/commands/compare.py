@@ -27,7 +27,7 @@ def compare(
 
     The report goes to OUT/compare.json. With --max-drop a larger fall of a text benchmark ends in an error.
     """
-    from jvlm.eval.change import compare_on_exam, compare_on_task
+    from jvlm.eval.change import change_on_exam, change_on_task
     from jvlm.files import lock, write_json
 
     names = [name.strip() for name in tasks.split(",") if name.strip()]
@@ -39,9 +39,9 @@ def compare(
     with lock(out):
         report: dict[str, Any] = {"before": str(before), "after": str(after), "tasks": {}, "exams": {}}
         for name in names:
-            report["tasks"][name] = compare_on_task(name, data, out / "tasks", *pair, limit=limit)
+            report["tasks"][name] = change_on_task(name, data, out / "tasks", *pair, limit=limit)
         for folder in exams or []:
-            report["exams"] |= compare_on_exam(folder, out / "exams", *pair)
+            report["exams"] |= change_on_exam(folder, out / "exams", *pair)
         write_json(out / "compare.json", report)
     if as_json:
         print_record(report, as_json)

@@ -17,7 +17,7 @@ from jvlm.datasets.layouts import LAYOUTS, layout_of
 from jvlm.datasets.layouts.record import Item
 from jvlm.datasets.prepare import prepared
 from jvlm.errors import DataError, JvlmError, UsageError
-from jvlm.files import lock, new_file, new_folder, read_json, sha256_bytes, write_json, write_text
+from jvlm.files import lock, names_below, new_file, new_folder, read_json, sha256_bytes, write_json, write_text
 from jvlm.images.shards.format import shard_file
 from jvlm.images.shards.writer import SAMPLES_PER_SHARD, Encoded, Entry, Shard, encode, finish, write_shard
 from jvlm.text.chunks import Workers
@@ -96,8 +96,9 @@ def build_set(
 
 def _begin_or_go_on(work: Path, settings: list[Any], source: Path) -> None:
     """Keep the parts of the same settings and the same files, as far as size and time of change tell."""
-    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
-    stamps = [[os.fsencode(file).hex(), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    files = [source / name for name in names_below(source)] if source.is_dir() else [source]
+    found = [(file, file.stat()) for file in files if file.is_file()]
+    stamps = [[os.fsencode(file).hex(), stat.st_size, stat.st_mtime_ns] for file, stat in found]
     key = sha256_bytes(json.dumps([_FORMAT, settings, stamps]).encode())
     if not (work / _KEY).is_file() or (work / _KEY).read_text() != key:
         for path in work.iterdir():

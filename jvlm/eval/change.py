@@ -1,6 +1,8 @@
-"""Two models on the same questions: by how much a figure changed, question paired to question.
+"""A model before and after a training: both are asked, and by how much each benchmark's own figure changed is told.
 
-After a specialisation this is the report of what was forgotten (general benchmarks) and gained (exams of the field).
+The report of what was forgotten (general benchmarks) and gained (exams of the field). Any metric will do; its interval
+comes from redrawing questions in pairs. Of two models that have been asked already `jvlm.eval.paired` tells which is
+more often right.
 """
 
 from collections.abc import Hashable, Sequence
@@ -24,7 +26,7 @@ Named = tuple[TextModel, str]
 """A model and what tells its weights from all others."""
 
 
-def compare_on_task(
+def change_on_task(
     name: str, data: Path, out: Path, before: Named, after: Named, *, limit: int | None = None, seed: int = 0
 ) -> Record:
     """`before`, `after` and `change` of the task's own metric, `n`, and the 95 % interval of the change.
@@ -70,7 +72,7 @@ def _interval(
     return [float(low), float(high)]
 
 
-def compare_on_exam(
+def change_on_exam(
     folder: Path, out: Path, before: tuple[Model, str], after: tuple[Model, str], seed: int = 0
 ) -> dict[str, Record]:
     """The same of each exam in ``folder/items.jsonl``, its questions as printed; McNemar's test besides.

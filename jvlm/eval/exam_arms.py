@@ -16,11 +16,15 @@ from jvlm.eval.ledger import Record
 from jvlm.infer.types import Model
 from jvlm.sample import Sample
 
-MAX_NEW_TOKENS = 16
 PICTURE_ARMS = ("removed", "blank", "other_image")
 ARMS = (*PICTURE_ARMS, "written", "order", "prompts")
 WRITTEN_TOKENS = 128
-"""Cap of an answer in the arm `written`; reaching it is recorded."""
+"""Cap of an answer that the model writes: of a number always, in the arm `written` of all. Reaching it is recorded.
+
+A model that calculates before it says the number must not be cut off in the middle and count as wrong.
+"""
+NUMBER_TOKENS = 16
+"""Room that the question must leave for a number, said without more ado."""
 ORDERS = 3
 """Other orders of the options in which the arm `order` asks."""
 
@@ -51,7 +55,7 @@ class Asker:
             name=self.name,
             task=self.task,
             arm=arm,
-            max_new_tokens=WRITTEN_TOKENS if written else MAX_NEW_TOKENS,
+            max_new_tokens=WRITTEN_TOKENS,
             written=written,
             refused=self.refused,
         )
@@ -180,7 +184,7 @@ def refusals(
     """Why an item cannot be asked, by id: too long for the model's window, or a picture that cannot be read."""
     refused = {}
     for item in items:
-        answers = [option.words for option in item.options] or ["0" * MAX_NEW_TOKENS]
+        answers = [option.words for option in item.options] or ["0" * NUMBER_TOKENS]
         answers = ["0" * WRITTEN_TOKENS] if written else answers
         try:
             model.check(exam_sample(item, with_image, prompt), answers)

@@ -1,4 +1,8 @@
-"""Two models on the same questions: paired tests out of what both have said, by today's rules."""
+"""Two models that have been asked: which is more often right, tested question by question, out of their records alone.
+
+Nothing is asked here. Answers are read by today's rules and are right or wrong; McNemar's test counts those where one
+model alone is right. By how much any figure changed by a training `jvlm.eval.change` tells, which asks both models.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -12,20 +12,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from jvlm.errors import DataError
-from jvlm.images.load import load_image
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from jvlm.errors import DataError, UsageError
+from jvlm.images.load import image_size, load_image
 from jvlm.infer.types import Request
 from jvlm.sample import ImageRef, Message, Part, Sample
 
 Finish = Literal["", "stop", "length", "stopped"]
+_KNOWN = ConfigDict(extra="forbid")
 _STYLE = "body{font-family:sans-serif;max-width:45em;margin:2em auto}img{max-width:20em}pre{white-space:pre-wrap}"
 
 
 @dataclass(frozen=True)
 class Settings:
     """How an answer is generated; temperature 0 is greedy."""
+
+    __pydantic_config__: ClassVar = _KNOWN
 
     max_new_tokens: int = 96
     temperature: float = 0.0
@@ -40,6 +45,8 @@ class Turn:
     `finish_reason`: "" while it is not answered, "stop" at its end mark, "length" at the cap, "stopped" by the user.
     `seconds`: until the answer ended; `first_seconds`: until its first text.
     """
+
+    __pydantic_config__: ClassVar = _KNOWN
 
     question: str
     images: list[bytes] = field(default_factory=list)
@@ -109,7 +116,7 @@ class Conversation:
 
     @classmethod
     def read(cls, path: Path) -> "Conversation":
-        """Inverse of `to_jsonl`. Raises DataError with file:line for what is no turn."""
+        """Inverse of `to_jsonl`. Raises DataError with file:line for what is no turn, or one nobody could answer."""
         try:
             lines = path.read_bytes().split(b"\n")
         except OSError as error:
@@ -119,15 +126,46 @@ class Conversation:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-                found.model, found.model_hash = str(row.pop("model")), str(row.pop("model_hash"))
-                images = [base64.b64decode(data, validate=True) for data in row.pop("images")]
-                found.turns.append(Turn(images=images, settings=Settings(**row.pop("settings")), **row))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise DataError("not a turn of a conversation", where=f"{path}:{number}") from None
+                turn, *model = _turn(line)
+                if found.turns and model != [found.model, found.model_hash]:
+                    raise DataError(f"held with another model than the turns before it: {model[0]}")
+                found.model, found.model_hash = model
+                found.turns.append(turn)
+                found.request(len(found.turns) - 1)
+            except (DataError, UsageError) as error:
+                fix = "take the line out, or save the conversation in the app again"
+                what = f"not a turn of this conversation: {error.what}"
+                raise DataError(what, where=f"{path}:{number}", fix=fix) from None
         if not found.turns:
             raise DataError("no turn in it", where=path, fix="give a conversation saved as JSONL in the app")
         return found
+
+
+def _turn(line: bytes) -> tuple[Turn, str, str]:
+    """A line of a file: the turn, its model, and that model's hash. Raises DataError."""
+    try:
+        row = json.loads(line)
+        json.dumps(row, ensure_ascii=False).encode()  # an escape may stand for half a character
+    except (ValueError, RecursionError):
+        raise DataError("not JSON in Unicode") from None
+    if not isinstance(row, dict):
+        raise DataError("not a JSON object")
+    try:
+        model, model_hash = row.pop("model"), row.pop("model_hash")
+        row["images"] = [base64.b64decode(data, validate=True) for data in row["images"]]
+        turn = TypeAdapter(Turn).validate_python(row)
+    except KeyError as error:
+        raise DataError(f"{error} is missing") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise DataError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (ValueError, TypeError):  # of the decoder
+        raise DataError("images: not a list of base64 texts") from None
+    if not isinstance(model, str) or not isinstance(model_hash, str):
+        raise DataError("model and model_hash are not both texts")
+    for data in turn.images:
+        image_size(ImageRef(data=data))
+    return turn, model, model_hash
 
 
 def png(data: bytes, window: str | None = None) -> bytes:

@@ -25,7 +25,7 @@ from jvlm.infer.decoder import Decoder, Start
 from jvlm.infer.pieces import Pieces
 from jvlm.infer.types import Event, Generation, Request
 from jvlm.model.jvlm import JvlmModel
-from jvlm.model.processor import Processor
+from jvlm.model.processor import Encoded, Processor
 
 READ_TOKENS = 4096
 """Places of prompts, padding included, that are read in one pass at most (a longer prompt is read alone)."""
@@ -89,20 +89,13 @@ class Engine:
     def _prepared(self, request: Request, key: Hashable) -> _Answer:
         """Its prompt encoded and its images decoded, in any thread. Raises what `admit` raises."""
         sample, limit = request.sample, self.model.language.config.max_position_embeddings
-        choices = [[*self.processor.tokenizer.encode(text), self.processor.end] for text in request.choices]
-        needed = max(map(len, choices), default=1)
-        # tiles give way to a chosen answer, and to a written one of up to half the window
-        room = limit - (needed if choices else min(request.max_new_tokens, limit // 2))
-        prompt = self.processor.encode_sample(sample, room, generation_prompt=True)
-        length = len(prompt.ids)
-        if length + needed > limit:
-            answer = f" and the longest choice {needed}" if choices else ""
-            raise DataError(f"the prompt takes {length}{answer} of {limit} tokens", where=sample.id)
+        prompt, choices = prompt_of(request, self.processor, limit)
         pixels = [
             self.processor.pixels(load_image(sample.images[image]), grid)
             for image, grid in zip(prompt.images, prompt.grids, strict=True)
         ]
-        most = needed if choices else min(request.max_new_tokens, limit - length)
+        written = min(request.max_new_tokens, limit - len(prompt.ids))
+        most = max(map(len, choices)) if choices else written
         chooser = Chooser(request.temperature, request.top_p, random.Random(request.seed))
         if choices:
             chooser.allowed = trie(choices)
@@ -224,6 +217,22 @@ class Engine:
         rows = [row if kept[row] else movers.pop() for row in range(count)]
         self._decoder.keep(rows)
         self._running = [self._running[row] for row in rows]
+
+
+def prompt_of(request: Request, processor: Processor, limit: int) -> tuple[Encoded, list[list[int]]]:
+    """The prompt of a request for a window of `limit` tokens, and the ids of its choices. No picture is decoded.
+
+    Raises DataError for a prompt that leaves no room for an answer.
+    """
+    choices = [[*processor.tokenizer.encode(text), processor.end] for text in request.choices]
+    needed = max(map(len, choices), default=1)
+    # tiles give way to a chosen answer, and to a written one of up to half the window
+    room = limit - (needed if choices else min(request.max_new_tokens, limit // 2))
+    prompt = processor.encode_sample(request.sample, room, generation_prompt=True)
+    if len(prompt.ids) + needed > limit:
+        answer = f" and the longest choice {needed}" if choices else ""
+        raise DataError(f"the prompt takes {len(prompt.ids)}{answer} of {limit} tokens", where=request.sample.id)
+    return prompt, choices
 
 
 def _groups(answers: list[_Answer]) -> Iterator[list[_Answer]]:

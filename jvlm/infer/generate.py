@@ -16,7 +16,7 @@ from jvlm.errors import DataError
 from jvlm.images.load import load_image
 from jvlm.infer.api import Asked
 from jvlm.infer.compiled import compile_decoder
-from jvlm.infer.engine import Engine
+from jvlm.infer.engine import Engine, prompt_of
 from jvlm.infer.types import Generation, Likelihood, Request
 from jvlm.model.directory import load_directory
 from jvlm.model.jvlm import JvlmModel, hidden_states
@@ -73,13 +73,9 @@ class VisionLanguageModel(Asked):
 
     def prompt_tokens(self, request: Request) -> int:
         """What the engine will read of a request. Raises DataError where `Engine.admit` would; any thread can ask."""
-        sample, limit = request.sample, self.model.language.config.max_position_embeddings
-        for image in sample.images:
+        for image in request.sample.images:
             load_image(image)
-        prompt, _ = self._prompt_and_answers(sample, request.choices or [""])
-        if not request.choices:
-            prompt = self._prompt(sample, limit - min(request.max_new_tokens, limit // 2))
-        return len(prompt.ids)
+        return len(self._prompt_of(request).ids)
 
     def engine(self, rows: int | None = None, *, pieces: bool = True) -> Engine:
         """An engine for this model with so many rows (`batch_size` unless said); see `jvlm.infer.engine.Engine`."""
@@ -99,13 +95,16 @@ class VisionLanguageModel(Asked):
         """Continue each sample after its last user turn; temperature 0 is greedy. Cut before the first text of `stop`.
 
         Draws depend on the seed and the number of the sample, or where there is a seed for each on that alone. Raises
-        DataError when an image cannot be read or a prompt leaves no room for an answer.
+        DataError when an image cannot be read, and before anything is computed when a prompt leaves no room for an
+        answer.
         """
         seeds = [seed * 1_000_003 + number for number in range(len(samples))] if isinstance(seed, int) else seed
-        requests = (
+        requests = [
             Request(sample, max_new_tokens, temperature, top_p, own, tuple(stop))
             for sample, own in zip(samples, seeds, strict=True)
-        )
+        ]
+        for request in requests:  # the last one must not cost the answers of all others
+            self._prompt_of(request)
         found = dict(self.engine(pieces=False).answers(requests))
         return [found[number] for number in range(len(samples))]
 
@@ -148,14 +147,14 @@ class VisionLanguageModel(Asked):
             self._score(row, samples, out)
         return out
 
-    def _prompt(self, sample: Sample, room: int) -> Encoded:
-        return self.processor.encode_sample(sample, room, generation_prompt=True)
+    def _prompt_of(self, request: Request) -> Encoded:
+        return prompt_of(request, self.processor, self.model.language.config.max_position_embeddings)[0]
 
     def _prompt_and_answers(self, sample: Sample, texts: Sequence[str]) -> tuple[Encoded, list[list[int]]]:
         """The prompt in front of every one of these answers, and their ids. Raises DataError when one does not fit."""
         answers = [[*self.processor.tokenizer.encode(text), self.processor.end] for text in texts]
         limit, longest = self.model.language.config.max_position_embeddings, max(map(len, answers))
-        prompt = self._prompt(sample, limit - longest)
+        prompt = self.processor.encode_sample(sample, limit - longest, generation_prompt=True)
         taken = len(prompt.ids) + longest
         if taken > limit:  # rotary positions would go on without a word where none was ever trained
             raise DataError(f"prompt and answer take {taken} of {limit} tokens", where=sample.id)

@@ -41,7 +41,7 @@ from jvlm.files import read_json
 from jvlm.images.load import load_image
 from jvlm.infer.api import conversation
 from jvlm.infer.generate import load_model
-from jvlm.model.directory import vision_language_processor
+from jvlm.model.directory import save_model, vision_language_processor
 from jvlm.model.jvlm import JvlmModel
 from jvlm.model.language import CLASSES
 from jvlm.model.processor import Processor
@@ -77,9 +77,9 @@ class JvlmForImageTextToText(PreTrainedModel, GenerationMixin):
     main_input_name = "input_ids"
     input_modalities = ["image", "text"]  # noqa: RUF012 - as the class above has it
 
-    def __init__(self, config: JvlmConfig, model: JvlmModel) -> None:
+    def __init__(self, config: JvlmConfig, model: JvlmModel, processor: Processor) -> None:
         super().__init__(config)
-        self.model = model
+        self.model, self.processor = model, processor
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # what concerns their hub means nothing here
@@ -92,11 +92,19 @@ class JvlmForImageTextToText(PreTrainedModel, GenerationMixin):
         if others.get("device_map") is not None:
             raise ValueError("device_map is not possible: load the model, then move it with .to(device)")
         loaded = load_model(folder, device="cpu")
-        model = cls(config or JvlmConfig.from_pretrained(folder), loaded.model)
+        model = cls(config or JvlmConfig.from_pretrained(folder), loaded.model, loaded.processor)
         processor = loaded.processor
         stops = {"bos_token_id": processor.bos, "eos_token_id": processor.end, "pad_token_id": processor.pad}
         model.generation_config = GenerationConfig(**stops)
         return model.eval() if dtype in (None, "auto") else model.to(dtype).eval()
+
+    def save_pretrained(self, save_directory: str | Path, **_: Any) -> None:  # type: ignore[override]
+        """Write a model directory, tokenizer and template included, for `from_pretrained`, `jvlm.load` and all else.
+
+        Weights are written in the type they have. A pipeline's own method would write its tokenizer over ours, which
+        the directory's hashes then refuse: save the model of a pipeline.
+        """
+        save_model(Path(save_directory), self.model, self.processor)
 
     def get_input_embeddings(self) -> torch.nn.Module:
         embeddings: torch.nn.Module = self.model.language.get_input_embeddings()
@@ -143,6 +151,12 @@ class JvlmProcessor(ProcessorMixin):
         config = read_json(Path(folder) / "config.json")
         processor = vision_language_processor(config, Tokenizer.load(Path(folder)))
         return cls(processor, AutoTokenizer.from_pretrained(folder), config["language"]["max_position_embeddings"])
+
+    def save_pretrained(self, save_directory: str | Path, **_: Any) -> list[str]:  # type: ignore[override]
+        """Nothing is left to write beside a saved model. Raises ValueError where none was saved."""
+        if not (Path(save_directory) / "config.json").is_file():
+            raise ValueError("save the model there first: what the processor reads is part of its directory")
+        return []
 
     def apply_chat_template(  # type: ignore[override]  # there is no template to give
         self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False, **options: Any

@@ -186,7 +186,7 @@ def _note_dropped(context: StageContext, sets: dict[Any, SampleSet], ledger: Pat
 def _open(context: StageContext, source: Source, processor: Processor, packing: PackingConfig) -> SampleSet:
     if source.shards is not None:
         reader = open_shards(context.shard_folder(source.shards))
-        return ImageSamples(reader, processor, packing.row_length, packing.overlong)
+        return ImageSamples(reader, processor, packing.row_length, packing.overlong, source.crop)
     assert source.text is not None
     documents = {
         "general": read_corpus(context.run / "corpus" / "text" / "train.jsonl"),

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import zstandard
 
 from jvlm.errors import DataError, UsageError
+from jvlm.files import names_below
 
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 _PARQUET_ROWS = 1024  # read at once
@@ -113,7 +114,7 @@ def find_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError("no such file or folder", where=path, fix="check the path of this input")
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
+    files = sorted(path / name for name in names_below(path) if name.endswith(SUFFIXES))
     if not files:
         raise DataError("the folder holds no text files", where=path, fix=f"put files ending in {known} there")
     return files

@@ -14,8 +14,10 @@ from typing import Protocol
 import numpy as np
 
 from jvlm.errors import DataError
+from jvlm.images.crop import cropped
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
+from jvlm.model.geometry import Grid
 from jvlm.model.packed import Example, PackedBatch, pack
 from jvlm.model.processor import IGNORED, Encoded, Processor
 from jvlm.sample import ImageRef, Sample
@@ -34,7 +36,9 @@ class SampleSet(Protocol):
     cuttable: bool
     fingerprint: str
 
-    def example(self, index: int) -> Example: ...
+    def example(self, index: int, seed: tuple[int, ...] = ()) -> Example:
+        """Sample `index`; what is random in it, if anything, is drawn from `seed`."""
+
     def document_of(self, index: int) -> int | None:
         """The number in its token shards of the document that sample `index` is of; None for other data."""
 
@@ -69,7 +73,7 @@ class TokenDocuments:
         self.views = np.zeros_like(self.lengths)
         self.fingerprint = f"{shards.fingerprint}/{limit}" + (f"/{source}" if source is not None else "")
 
-    def example(self, index: int) -> Example:
+    def example(self, index: int, seed: tuple[int, ...] = ()) -> Example:
         document, start = int(self.document[index]), int(self.start[index])
         tokens = self.shards.tokens(document).tolist()
         window = slice(start, start + int(self.lengths[index]))
@@ -87,16 +91,23 @@ class ImageSamples:
     """Samples of image shards through the processor.
 
     With `row_length` no sample is longer than a row: `overlong` says what becomes of one that would be, and `dropped`
-    are the ids of those left out. A sample whose image cannot be decoded keeps its place in the order: its labels are
-    masked, its picture is grey and its example says why. Raises DataError naming a sample that is too long.
+    are the ids of those left out. With `crop` below 1 a part of each picture is seen, another each time, of at least so
+    much of its area; a grid of tiles stays that of the whole, which has the same shape. A sample whose image cannot be
+    decoded keeps its place in the order: its labels are masked, its picture is grey and its example says why. Raises
+    DataError naming a sample that is too long.
     """
 
     cuttable = False
 
     def __init__(
-        self, shards: ShardReader, processor: Processor, row_length: int | None = None, overlong: Overlong = "error"
+        self,
+        shards: ShardReader,
+        processor: Processor,
+        row_length: int | None = None,
+        overlong: Overlong = "error",
+        crop: float = 1.0,
     ) -> None:
-        self.shards, self.processor = shards, processor
+        self.shards, self.processor, self.crop = shards, processor, crop
         self.row_length, self.overlong = row_length, overlong
         lengths, views = np.zeros(len(shards), np.int64), np.zeros(len(shards), np.int64)
         for index in range(len(shards)):
@@ -108,20 +119,26 @@ class ImageSamples:
         self.numbers = np.flatnonzero(~too_long)  # in the shards, of the samples that are kept
         self.dropped = [shards.ids[index] for index in np.flatnonzero(too_long)]
         self.lengths, self.views = lengths[self.numbers], views[self.numbers]
-        self.fingerprint = f"{shards.fingerprint} {processor.tiles!r} {overlong}"
+        self.fingerprint = f"{shards.fingerprint} {processor.tiles!r} {overlong}" + (
+            f" crop={crop}" if crop < 1 else ""
+        )
 
-    def example(self, index: int) -> Example:
+    def example(self, index: int, seed: tuple[int, ...] = ()) -> Example:
         number = int(self.numbers[index])
         sample, encoded = self.shards.read(number), self._encode(number)
         inputs, labels = encoded.shifted(sample.id)
         source = str(sample.meta.get("source") or self.shards.folder.name)
         shown = list(zip(encoded.images, encoded.grids, strict=True))
         try:
-            pixels = [self.processor.pixels(load_image(sample.images[image]), grid) for image, grid in shown]
+            pixels = [self._pixels(sample.images[image], grid, (*seed, number, image)) for image, grid in shown]
         except DataError as error:
             pixels = [self.processor.blank(grid) for _, grid in shown]
             return Example(sample.id, inputs, [IGNORED] * len(labels), pixels, source, str(error))
         return Example(sample.id, inputs, labels, pixels, source)
+
+    def _pixels(self, image: ImageRef, grid: Grid, seed: tuple[int, ...]) -> np.ndarray:
+        picture = load_image(image)
+        return self.processor.pixels(cropped(picture, self.crop, seed) if self.crop < 1 else picture, grid)
 
     def _encode(self, number: int) -> Encoded:
         """Of a sample by its number in the shards, the same whenever it is asked for; its pictures are not needed."""
@@ -170,9 +187,9 @@ class Mixture:
             repr([(s.fingerprint, c) for s, c in zip(self.sets, self.counts, strict=True)]).encode()
         ).hexdigest()
 
-    def example(self, index: int) -> Example:
+    def example(self, index: int, seed: tuple[int, ...] = ()) -> Example:
         inner, number = self.locate(index)
-        return inner.example(number)
+        return inner.example(number, seed)
 
     def document_of(self, index: int) -> int | None:
         inner, number = self.locate(index)
@@ -241,7 +258,7 @@ class PackedRows:
 
     def examples(self, number: int) -> list[Example]:
         """What row `number` holds, in order."""
-        return [self._cut(piece) for piece in self.row(number)]
+        return [self._cut(piece, number) for piece in self.row(number)]
 
     def _plan(self, epoch: int) -> None:
         count = len(self.data.lengths)
@@ -257,8 +274,8 @@ class PackedRows:
             rows = plan_samples(self.data.lengths, order, self.row_length)
         self._rows, self._epoch = rows, epoch
 
-    def _cut(self, piece: Piece) -> Example:
-        example = self.data.example(piece.sample)
+    def _cut(self, piece: Piece, row: int) -> Example:
+        example = self.data.example(piece.sample, (self.seed, row, piece.sample))
         if piece.stop - piece.start == len(example.inputs):
             return example
         window = slice(piece.start, piece.stop)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from jvlm.cli import app
 from jvlm.commands import compare as command
 from jvlm.errors import JvlmError, UsageError
-from jvlm.eval.change import _interval, compare_on_task
+from jvlm.eval.change import _interval, change_on_task
 from jvlm.eval.task import load_task, prepare
 
 
@@ -31,13 +31,13 @@ def players(data, name):
 @pytest.mark.parametrize("name", ["jcommonsenseqa", "jnli", "niilc"])
 def test_the_change_is_that_of_the_figures_and_nothing_for_the_same_model(data, tmp_path, name):
     right, same = players(data, name)
-    lost = compare_on_task(name, data, tmp_path, right, same)
+    lost = change_on_task(name, data, tmp_path, right, same)
     assert lost["before"] == pytest.approx(1.0)
     assert lost["change"] == lost["after"] - lost["before"] < -0.2
     assert lost["interval"][0] <= lost["change"] <= lost["interval"][1] <= 0
-    gained = compare_on_task(name, data, tmp_path, same, right)
+    gained = change_on_task(name, data, tmp_path, same, right)
     assert gained["interval"] == pytest.approx([-lost["interval"][1], -lost["interval"][0]])
-    none = compare_on_task(name, data, tmp_path, right, right)
+    none = change_on_task(name, data, tmp_path, right, right)
     assert (none["change"], none["interval"]) == (0.0, [0.0, 0.0])
 
 

@@ -93,6 +93,23 @@ def test_every_exam_is_a_paper_of_its_own(folder, tmp_path):
     assert "image" not in second
 
 
+def test_a_number_that_is_calculated_first_is_not_cut_off(folder, tmp_path):
+    """A model of a token a character, which shows its working."""
+    working = "体重60kgに1kgあたり0.7mLを掛けると60×0.7＝42となるので、答えは42mLです。"
+
+    class Calculates(Knows):
+        def generate(self, samples, *, max_new_tokens=64, temperature=0.0, seed=0):
+            said = working[:max_new_tokens]
+            return [Generation(said, "length" if len(said) < len(working) else "stop", len(said)) for _ in samples]
+
+    results = evaluate_exam_set(Calculates(), folder, tmp_path / "out", name="m", arms=())
+    plain = evaluate_exam_set(Knows(), folder, tmp_path / "plain", name="m", arms=())
+    assert results["first"]["all"]["value"] == plain["first"]["all"]["value"]
+    records = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open(encoding="utf-8")]
+    (number,) = [record for record in records if record["id"] == "number"]
+    assert (number["output"], number["finish_reason"], number["correct"]) == (working, "stop", True)
+
+
 def test_a_question_that_cannot_be_asked_is_written_down(folder, tmp_path):
     evaluate_exam_set(Knows(), folder, tmp_path / "out", name="m")
     records = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").open(encoding="utf-8")]

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 from PIL import Image
-from tiny import SIDE, encoded_image, make_model
+from tiny import SIDE, encoded_image, make_model, shake
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 import jvlm
@@ -183,6 +183,26 @@ def test_pixels_of_pillow_images_of_every_mode_are_those_of_the_file(ask, tmp_pa
         image.save(file)
         of_file, of_image = (ask.processor.apply_chat_template([turn(p)])["pixel_values"] for p in (file, image))
         assert torch.equal(of_file, of_image), mode
+
+
+def test_what_transformers_saves_is_a_model_directory(home, tmp_path):
+    """Of other weights than those that were loaded; a processor alone is none."""
+    model = AutoModelForImageTextToText.from_pretrained(home / "runs" / "demo" / "model")
+    shake(model.model)
+    with pytest.raises(ValueError, match="save the model there first"):
+        AutoProcessor.from_pretrained(home / "runs" / "demo" / "model").save_pretrained(tmp_path / "saved")
+    model.save_pretrained(tmp_path / "saved")
+    AutoProcessor.from_pretrained(home / "runs" / "demo" / "model").save_pretrained(tmp_path / "saved")
+    read = [jvlm.load(tmp_path / "saved").model, AutoModelForImageTextToText.from_pretrained(tmp_path / "saved").model]
+    for name, tensor in model.model.named_parameters():
+        assert all(torch.equal(dict(other.named_parameters())[name], tensor) for other in read)
+    question = [turn(encoded_image(0), "色は。")]
+    (answer,) = pipeline("image-text-to-text", model=str(tmp_path / "saved"), device="cpu")(
+        text=question, max_new_tokens=6, return_full_text=False
+    )
+    assert answer["generated_text"] == jvlm.load(tmp_path / "saved").chat(
+        [encoded_image(0)], "色は。", max_new_tokens=6
+    )
 
 
 def test_weights_are_rounded_when_asked(home):

@@ -75,6 +75,24 @@ def test_folders_globs_and_lists(folder, tmp_path):
             ids(address)
 
 
+def test_links_to_folders_are_followed_once(folder):
+    """Under the real name where there is one here, however many links there are, and never in a circle."""
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "far.png").write_bytes(encoded_image(7))
+    for link, target in (("a-link", "deep"), ("deep/up", ".."), ("set", elsewhere), ("set-2", elsewhere)):
+        (folder / link).symlink_to(target)
+    (elsewhere / "back").symlink_to(folder)
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    assert ids(folder) == ["a.png", "deep/b.png", "deep/er/c.jpg", "gone.png", "set/far.png"]
+    assert ids(folder / "**" / "*.png") == ["a.png", "deep/b.png", "gone.png", "set/far.png"]
+    assert ids(folder / "*" / "*.png") == ["a-link/b.png", "deep/b.png", "set-2/far.png", "set/far.png"]
+    assert ids(folder / "**") == ids(folder)
+    assert ids(folder / "deep" / "**" / "er" / "**" / "?.jpg") == ["er/c.jpg"]
+    back = ["back/a.png", "back/deep/b.png", "back/deep/er/c.jpg", "back/gone.png"]
+    assert ids(folder / "set") == [*back, "far.png"]
+
+
 def test_a_job_goes_on_from_another_working_folder(folder, tmp_path, monkeypatch):
     (folder / "rows").mkdir()
     lines = [json.dumps({"id": name, "image": name}) for name in ("a.png", "deep/b.png")]

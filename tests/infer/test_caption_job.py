@@ -207,25 +207,59 @@ def test_rows_that_failed_are_tried_again_when_asked(folder, tmp_path):
     assert [row["status"] for row in rows if row["id"] == "empty.jpg"] == ["ok"]
 
 
+def test_a_sigterm_before_all_that_failed_was_tried_again_leaves_the_job_open(folder, tmp_path):
+    run(folder, tmp_path / "out", unit=1)
+    for number, name in enumerate(BAD, 20):
+        (folder / name).write_bytes(encoded_image(number))
+
+    def stop(progress):
+        if progress.state == "running":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    report = run(folder, tmp_path / "out", unit=1, retry_failed=True, on_progress=stop)
+    assert (report.written, report.errors, report.complete) == (1, len(BAD) - 1, False)
+    assert read_json(tmp_path / "out" / "progress.json")["state"] == "stopped"
+    report = run(folder, tmp_path / "out", unit=1, retry_failed=True)
+    assert (report.errors, report.complete) == (0, True)
+
+
 def test_too_many_failures_end_the_job_and_keep_what_is_done(folder, tmp_path):
-    with pytest.raises(DataError, match=r"4 of 10 rows failed.*--retry-failed"):
-        run(folder, tmp_path / "out", unit=10, max_failures=0.3)
+    settings = {"unit": 10, "prompts": tuple("一二三四")}
+    with pytest.raises(DataError, match=r"16 of 40 rows failed.*--retry-failed"):
+        run(folder, tmp_path / "out", max_failures=0.3, **settings)
     assert not (tmp_path / "out" / "captions.jsonl").exists()
     model = Hashing()
-    with pytest.raises(DataError, match="4 of 10 rows failed"):  # as often as it is started
-        run(folder, tmp_path / "out", model, unit=10, max_failures=0.3)
-    assert run(folder, tmp_path / "out", model, unit=10, max_failures=0.4).complete
+    with pytest.raises(DataError, match="16 of 40 rows failed"):  # as often as it is started
+        run(folder, tmp_path / "out", model, max_failures=0.3, **settings)
+    assert run(folder, tmp_path / "out", model, max_failures=0.4, **settings).complete
     assert model.seen == []
 
 
 def test_a_job_that_failures_ended_goes_on_when_they_are_tried_again(folder, tmp_path):
     """What failed before must not end it once more, before its turn has come."""
-    with pytest.raises(DataError, match="2 of 10 rows failed"):
-        run(folder, tmp_path / "out", unit=2, max_failures=0.1)
+    settings = {"unit": 2, "prompts": tuple("一二三四五六"), "max_failures": 0.1}
+    with pytest.raises(DataError, match=r"12 of .* rows failed"):
+        run(folder, tmp_path / "out", **settings)
     for number, name in enumerate(BAD, 20):
         (folder / name).write_bytes(encoded_image(number))
-    report = run(folder, tmp_path / "out", unit=2, max_failures=0.1, retry_failed=True)
-    assert (report.complete, report.rows, report.errors) == (True, 10, 0)
+    report = run(folder, tmp_path / "out", retry_failed=True, **settings)
+    assert (report.complete, report.rows, report.errors) == (True, 60, 0)
+
+
+def test_a_large_job_is_judged_by_what_is_done_and_a_small_one_not_by_one_bad_file(folder, tmp_path):
+    """Three of ten rows are bad: a share that ends a job long before they are that share of all its rows."""
+    bad = (2, 3, 7)
+    table = [{"id": n, "image": "empty.jpg" if n % 10 in bad else "0.PNG"} for n in range(3000)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, table)))
+    with pytest.raises(DataError, match=r"300 of 1000 rows failed, more than a share of 0\.2 of 1000"):
+        run(folder / "rows.jsonl", tmp_path / "large", unit=100)
+    assert sum(record.rows for record in Ledger(tmp_path / "large").records.values()) == 1000
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, table[:10])))
+    for share in (0.01, 0.2):
+        report = run(folder / "rows.jsonl", tmp_path / f"small-{share}", unit=1, max_failures=share)
+        assert (report.complete, report.rows, report.errors) == (True, 10, 3)
+    with pytest.raises(DataError, match=r"1 of .* rows failed"):
+        run(folder / "rows.jsonl", tmp_path / "strict", unit=1, max_failures=0)
 
 
 def test_a_model_that_fails_on_one_image_costs_one_row(folder, tmp_path):
@@ -315,6 +349,29 @@ def test_all_formats_hold_the_same_rows(folder, tmp_path):
     run(folder, tmp_path / "later", model, unit=4, formats=("parquet",))  # another format costs no second caption
     assert model.seen == []
     assert (tmp_path / "later" / "captions.parquet").exists()
+
+
+def test_a_job_without_a_single_caption_ends_with_its_rows(folder, tmp_path):
+    """Also where shards are asked for: nobody trains on none."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"")
+    for _ in range(2):
+        report = run(folder, tmp_path / "out", formats=("jsonl", "txt", "shards"))
+        assert (report.complete, report.rows, report.errors) == (True, 1, 1)
+    outputs = read_json(tmp_path / "out" / "result.json")["outputs"]
+    assert outputs["shards"] == {"samples": 0, "left_out": 0}
+    assert not (tmp_path / "out" / "shards").exists()
+
+
+def test_speed_is_told_in_images_however_many_prompts_each_has(folder, tmp_path):
+    for name in BAD:
+        (folder / name).unlink()
+    told = []
+    run(folder, tmp_path / "out", prompts=("一つ", "二つ"), max_new_tokens=5, on_progress=told.append)
+    for progress in (told[0], told[-1]):
+        assert progress.tokens_per_s == pytest.approx(2 * 5 * progress.images_per_s)
+        assert f"{progress.images_per_s:.1f} images/s" in str(progress)
 
 
 def test_an_output_of_an_earlier_call_is_kept_in_step(folder, tmp_path):

@@ -9,7 +9,9 @@ from tiny import LANGUAGE, SIDE, ask, encoded_image, make_model, samples
 import jvlm
 from jvlm.errors import DataError
 from jvlm.images.load import load_image
+from jvlm.infer.engine import Engine
 from jvlm.infer.generate import VisionLanguageModel, load_model
+from jvlm.infer.types import Request
 from jvlm.model.directory import save_model
 from jvlm.model.processor import Processor
 from jvlm.sample import ImageRef, Message
@@ -315,6 +317,25 @@ def test_bad_images_and_prompts_without_room_are_named(engine):
     with pytest.raises(DataError, match="of 400 tokens") as caught:
         engine.generate([endless])
     assert "endless" in str(caught.value)
+
+
+def test_a_prompt_without_room_costs_nobody_else_an_answer(engine, monkeypatch):
+    """It is refused before anything is computed: whoever leaves it out then has lost nothing."""
+    computed = []
+    monkeypatch.setattr(Engine, "step", lambda engine: computed.append(engine))
+    good = [ask(f"good-{number}", "色は。", [number]) for number in range(2 * engine.batch_size + 1)]
+    with pytest.raises(DataError, match="endless: the prompt takes"):
+        engine.generate([*good, ask("endless", "長い話です。" * 300)])
+    assert computed == []
+
+
+def test_a_prompt_is_encoded_once_to_be_counted(engine, monkeypatch):
+    encoded, encode = [], Processor.encode
+    monkeypatch.setattr(Processor, "encode", lambda *given, **named: encoded.append(1) or encode(*given, **named))
+    for request in (Request(ask("q", "色は。", [1])), Request(ask("q", "色は。", [1]), choices=("赤", "青い丸"))):
+        assert engine.prompt_tokens(request) == len(engine.engine()._prepared(request, "q").prompt)
+        assert len(encoded) == 2
+        encoded.clear()
 
 
 def test_a_choice_beyond_the_window_is_named_and_the_last_that_fits_is_scored(engine):

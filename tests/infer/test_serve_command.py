@@ -1,5 +1,6 @@
 """`jvlm serve`: what it listens to, whom it lets in, and what it says when it starts."""
 
+import socket
 import sys
 
 import pytest
@@ -8,6 +9,7 @@ from server import ask, running
 from tiny import make_model
 
 from jvlm import cli
+from jvlm.errors import EXIT_USAGE
 from jvlm.infer.serve import run
 from jvlm.infer.serve.guard import Guard
 from jvlm.infer.serve.run import is_loopback
@@ -36,6 +38,7 @@ def start(monkeypatch, capsys, folder):
             with running(app) as url:
                 seen["models"] = ask("GET", f"{url}/v1/models")[1]
 
+        monkeypatch.setattr("jvlm.infer.serve.run.check_free", lambda host, port: None)
         monkeypatch.setattr(uvicorn, "run", listen)
         monkeypatch.setattr(sys, "argv", ["jvlm", "serve", str(folder), *options])
         code = 0
@@ -94,6 +97,19 @@ def test_mistakes_are_told(start, tmp_path):
         assert (code, seen) == (2, {})
         assert errors.startswith("jvlm: error: ")
         assert "API key" in errors
+
+
+def test_a_port_that_is_taken_is_told_before_a_model_is_loaded(tmp_path, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setattr(sys, "argv", ["jvlm", "serve", str(tmp_path / "none"), "--port", str(port)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert ended.value.code == EXIT_USAGE
+    told = capsys.readouterr().err
+    assert f"127.0.0.1:{port}: cannot listen: Address already in use" in told
+    assert "serving" not in told
+    run.check_free("127.0.0.1", port)
 
 
 @pytest.mark.parametrize(

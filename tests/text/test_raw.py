@@ -51,6 +51,18 @@ def test_a_text_file_is_one_document_and_files_come_sorted(tmp_path: Path) -> No
     assert [(d.id, d.text, d.line) for d in documents] == [("s/a.txt", "一", 0), ("s/b.txt", "二\n三", 0)]
 
 
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
+    for name in ("corpus/a", "elsewhere", "corpus/.cache"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "x.txt").write_text(name)
+    (tmp_path / "corpus" / "again").symlink_to("a")
+    (tmp_path / "corpus" / "far").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "corpus")
+    errors: list[InputError] = []
+    assert [d.id for d in read_documents(tmp_path / "corpus", "src", errors)] == ["src/a/x.txt", "src/far/x.txt"]
+    assert not errors
+
+
 def test_bad_rows_are_recorded_with_their_line_and_reading_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     file.write_bytes(b'{"text": 1}\nnonsense\n[]\n\n{"text": "\\ud800"}\n\xff\xfe\n{"text": " "}\n' + LINES)

@@ -10,6 +10,7 @@ from PIL import Image
 from tiny import SEED, SIDE, VISION, ask, shake
 
 from jvlm.errors import DataError, UsageError
+from jvlm.images.crop import cropped
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader, write_shards
 from jvlm.model.contrast import caption_ids
@@ -18,7 +19,7 @@ from jvlm.model.vision import build_clip
 from jvlm.sample import ImageRef, Message
 from jvlm.train.config import LoopConfig, OptimizerConfig
 from jvlm.train.loop import train
-from jvlm.train.objectives.contrastive import Contrastive, caption_of, cropped
+from jvlm.train.objectives.contrastive import Contrastive, caption_of
 from jvlm.train.world import World
 
 

@@ -262,6 +262,30 @@ def test_lengths_and_views_are_planned_as_they_come(large_shards, tiled, process
     assert int((batch.input_ids == tiled.image_token).sum()) == 4 * len(batch.pixels)
 
 
+def test_parts_of_pictures_are_other_ones_each_time_and_the_same_for_a_row(large_shards, tiled):
+    whole, parts = (ImageSamples(large_shards, tiled, crop=crop) for crop in (1.0, 0.5))
+    assert np.array_equal(whole.lengths, parts.lengths)
+    assert whole.fingerprint != parts.fingerprint
+    index = int(parts.views.argmax())
+    first, again, other = (parts.example(index, seed) for seed in ((SEED, 0), (SEED, 0), (SEED, 1)))
+    assert first.inputs == whole.example(index).inputs
+    assert all(np.array_equal(one, two) for one, two in zip(first.pixels, again.pixels, strict=True))
+    for changed in (other.pixels, whole.example(index).pixels):
+        for one, two in zip(first.pixels, changed, strict=True):
+            assert one.shape == two.shape  # as many tiles, so that the planned row stays what it is
+            assert not np.array_equal(one, two)
+
+    def rows():
+        return PackedRows(Mixture([ImageSamples(large_shards, tiled, crop=0.5)], [2.0]), 400, SEED, tiled.pad)
+
+    one = rows()
+    seen = set()
+    for number in range(len(one.views())):
+        batches_equal(one.batch([number]), rows().batch([number]))
+        seen |= {(e.id, e.pixels[0].tobytes()) for e in one.examples(number) if e.pixels}
+    assert len(seen) > 1.5 * len({identity for identity, _ in seen}), "a sample's second showing is of another part"
+
+
 def longest(data):
     return int(data.lengths.max())
 

@@ -4,13 +4,14 @@ A layout lists the records of a source cheaply (`items`) and makes a `Sample` of
 that happens. What cannot be used is told by its place and left out.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from jvlm.datasets.layouts import coco, datasets, folder, jsonl, llava, parquet, webdataset
 from jvlm.datasets.layouts.record import Layout
 from jvlm.datasets.layouts.reviews import Reviews
 from jvlm.datasets.reviews import FILE as REVIEWS
 from jvlm.errors import DataError, UsageError
+from jvlm.files import names_below
 from jvlm.images.load import SUFFIXES
 
 LAYOUTS: dict[str, Layout] = {
@@ -65,7 +66,7 @@ def _in_folder(source: Path) -> list[str]:
         return ["datasets"]
     if (source / REVIEWS).is_file():
         return ["reviews"]
-    suffixes = {path.suffix.lower() for path in source.rglob("*") if path.is_file()}
+    suffixes = {PurePath(name).suffix.lower() for name in names_below(source)}
     has_images = bool(suffixes & set(SUFFIXES))
     found = [name for suffix, name in ((".parquet", "parquet"), (".tar", "webdataset")) if suffix in suffixes]
     if has_images and (suffixes & {".txt"} or any((source / name).is_file() for name in folder.LISTINGS)):

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jvlm.datasets.layouts.record import Item, read_document
-from jvlm.datasets.layouts.table import COLUMNS, check_columns, pyarrow, row_sample
+from jvlm.datasets.layouts.table import COLUMNS, check_columns, row_sample
 from jvlm.errors import DataError, UsageError
+from jvlm.images.parquet import pyarrow
 from jvlm.sample import Sample
 
 MARKS = ("dataset_dict.json", "state.json")

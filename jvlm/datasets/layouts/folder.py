@@ -1,7 +1,8 @@
 """A folder of images with captions: `NAME.txt` beside `NAME.jpg`, or one listing of all.
 
-A listing is `metadata.jsonl`, `metadata.csv` or `captions.csv` with the columns file_name (or image) and text (or
-caption), as Hugging Face's imagefolder has it. Where there is one, it alone says what belongs to the set.
+Links to folders are followed, each folder once. A listing is `metadata.jsonl`, `metadata.csv` or `captions.csv` with
+the columns file_name (or image) and text (or caption), as Hugging Face's imagefolder has it. Where there is one, it
+alone says what belongs to the set.
 """
 
 import csv
@@ -11,6 +12,7 @@ from typing import Any
 
 from jvlm.datasets.layouts.record import Item, caption_sample, image_of, parse_json, text_of
 from jvlm.errors import DataError
+from jvlm.files import names_below
 from jvlm.images.load import SUFFIXES
 from jvlm.sample import ImageRef, Sample
 
@@ -24,8 +26,8 @@ def items(source: Path, images: Path) -> Iterator[Item]:
     if listing is not None:
         yield from _jsonl(listing) if listing.suffix == ".jsonl" else _csv(listing)
         return
-    for path in sorted(source.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+    for path in sorted(source / name for name in names_below(source)):
+        if path.suffix.lower() in SUFFIXES and path.is_file():
             captioned = path.with_suffix(".txt").is_file()
             error = None if captioned else f"no caption: {path.with_suffix('.txt').name} is not beside it"
             yield Item(str(path), path.relative_to(source).as_posix(), error)

@@ -5,18 +5,21 @@ LLaVA's ``conversations``.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jvlm.datasets.layouts.record import Item
-from jvlm.datasets.layouts.table import COLUMNS, check_columns, pyarrow, row_sample
+from jvlm.datasets.layouts.table import COLUMNS, check_columns, row_sample
 from jvlm.errors import DataError
+from jvlm.files import names_below
+from jvlm.images.parquet import ParquetRows, pyarrow
 from jvlm.sample import Sample
 
 
 def items(source: Path, images: Path) -> Iterator[Item]:
-    files = sorted(source.rglob("*.parquet")) if source.is_dir() else [source]
+    files = [source]
+    if source.is_dir():
+        files = sorted(source / name for name in names_below(source) if name.endswith(".parquet"))
     if not files:
         raise DataError("no .parquet file", where=source, fix="name another --layout")
     for path in files:
@@ -35,8 +38,7 @@ def items(source: Path, images: Path) -> Iterator[Item]:
 
 def sample(item: Item, source: Path, images: Path) -> Sample:
     path, group, row, number = item.content
-    fields = _group(path, group).slice(row, 1).to_pylist()[0]
-    return row_sample(fields, _identity(Path(path), source, number), images)
+    return row_sample(_ROWS.row(path, group, row), _identity(Path(path), source, number), images)
 
 
 def _identity(path: Path, source: Path, number: int) -> str:
@@ -52,13 +54,11 @@ def _open(path: Path) -> Any:
         raise DataError(f"not a Parquet file: {error}") from None
 
 
-@lru_cache(maxsize=1)
-def _group(path: str, group: int) -> Any:
-    """The table of a row group, whose rows are read one after the other. Raises DataError when it is damaged."""
-    arrow = pyarrow(Path(path))
+def _opened(address: str) -> BinaryIO:
     try:
-        with arrow.parquet.ParquetFile(path) as file:
-            wanted = [name for name in file.schema_arrow.names if name in COLUMNS]
-            return file.read_row_group(group, columns=wanted)
-    except (arrow.ArrowException, OSError) as error:
-        raise DataError(f"the row group cannot be read: {error}") from None
+        return open(address, "rb")
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=address) from None
+
+
+_ROWS = ParquetRows(_opened, COLUMNS)

@@ -5,7 +5,7 @@ from typing import Any
 
 from jvlm.datasets.layouts.llava import conversation
 from jvlm.datasets.layouts.record import caption_sample, image_of
-from jvlm.errors import DataError, UsageError
+from jvlm.errors import DataError
 from jvlm.sample import Sample
 
 _IMAGES, _TEXTS = ("image", "images"), ("conversations", "caption", "text")
@@ -31,14 +31,3 @@ def row_sample(row: dict[str, Any], identity: str, images: Path) -> Sample:
     if len(references) != 1:
         raise DataError(f"a caption of {len(references)} images")
     return caption_sample(identity, references[0], row.get("caption", row.get("text")), {})
-
-
-def pyarrow(where: Path) -> Any:
-    """The package, with what reads Parquet and Arrow files. Raises UsageError when it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.ipc
-        import pyarrow.parquet
-    except ImportError:
-        raise UsageError("these files need pyarrow", where=where, fix="pip install 'jvlm[parquet]'") from None
-    return pyarrow

@@ -13,6 +13,7 @@ from pathlib import Path
 from jvlm.datasets.layouts.llava import conversation
 from jvlm.datasets.layouts.record import Item, caption_sample, parse_json
 from jvlm.errors import DataError
+from jvlm.files import names_below
 from jvlm.images.load import SUFFIXES
 from jvlm.images.shards.members import Member, members
 from jvlm.sample import ImageRef, Sample
@@ -21,7 +22,9 @@ _TEXTS = ("txt", "caption", "text")
 
 
 def items(source: Path, images: Path) -> Iterator[Item]:
-    files = sorted(source.rglob("*.tar")) if source.is_dir() else [source]
+    files = [source]
+    if source.is_dir():
+        files = sorted(source / name for name in names_below(source) if name.endswith(".tar"))
     if not files:
         raise DataError("no .tar file", where=source, fix="name another --layout")
     for path in files:

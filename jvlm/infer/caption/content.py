@@ -2,19 +2,19 @@
 
 import json
 import re
-from functools import lru_cache
 from pathlib import PurePosixPath
-from threading import Lock
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from jvlm.errors import DataError
 from jvlm.images.load import SUFFIXES
-from jvlm.infer.caption.inputs import Item, pyarrow
-from jvlm.infer.caption.places import join, read_file, read_range, reading
+from jvlm.images.parquet import ParquetRows
+from jvlm.images.shards.download import scheme_of
+from jvlm.infer.caption.inputs import Item
+from jvlm.infer.caption.places import join, open_file, read_file, read_range, reading
 
 IMAGES = ("images", "image", "file_name")
 """Columns that name images or hold them, the first that is there counts; `images` is a list."""
-_ONE_AT_A_TIME = Lock()
+_PARQUET = ParquetRows(open_file)
 _NUMBERED = re.compile(r"(\d+)\.")
 
 
@@ -117,30 +117,8 @@ def _parsed(data: bytes) -> dict[str, Any]:
 
 
 def _parquet_row(address: str, group: int, row: int) -> dict[str, Any]:
-    with _ONE_AT_A_TIME:
-        table = _group(address, group)
-    try:
-        found: list[dict[str, Any]] = table.slice(row, 1).to_pylist()
-    except ValueError as error:  # text that is no UTF-8
-        raise DataError(f"the row cannot be read: {error}") from None
-    if not found:
-        raise DataError("the file is shorter than when the job was planned", where=address)
-    return found[0]
-
-
-@lru_cache(maxsize=2)  # neighbouring rows may lie in two
-def _group(address: str, group: int) -> Any:
-    """The table of a row group, whose rows are read one after the other."""
-    arrow = pyarrow(address)
-
-    def read(raw: BinaryIO) -> Any:
-        try:
-            with arrow.parquet.ParquetFile(raw) as file:
-                return file.read_row_group(group)
-        except arrow.ArrowException as error:
-            raise DataError(f"the row group cannot be read: {error}", where=address) from None
-
-    return reading(address, read)
+    elsewhere = scheme_of(address) is not None
+    return reading(address, lambda: _PARQUET.row(address, group, row, may_pass=elsewhere))
 
 
 def _is_image(field: str) -> bool:

@@ -14,8 +14,9 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from jvlm.errors import DataError, UsageError
+from jvlm.errors import DataError
 from jvlm.images.load import SUFFIXES
+from jvlm.images.parquet import pyarrow
 from jvlm.images.shards.download import scheme_of
 from jvlm.images.shards.members import Member, members
 from jvlm.infer.caption.places import files_of, join, open_file
@@ -120,16 +121,6 @@ def row_id(row: object) -> str | None:
     """The id a row gives itself, if it does."""
     value = row.get("id") if isinstance(row, dict) else None
     return clean(str(value)) if isinstance(value, str | int) and str(value) else None
-
-
-def pyarrow(where: str) -> Any:
-    """The package, with what reads Parquet files. Raises UsageError when it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UsageError("Parquet needs pyarrow", where=where, fix="pip install 'jvlm[parquet]'") from None
-    return pyarrow
 
 
 def clean(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from jvlm.errors import DataError, UsageError
 from jvlm.files import read_json, sha256_file, write_json
 from jvlm.infer.caption.leases import MERGING, Leases
-from jvlm.infer.caption.ledger import Ledger, Torn
+from jvlm.infer.caption.ledger import Ledger, Record, Torn
 from jvlm.infer.caption.outputs import NAMES, check_formats, merge
 from jvlm.infer.caption.places import absolute
 from jvlm.infer.caption.plan import Plan, Settings, ensure_plan
@@ -25,6 +25,8 @@ from jvlm.process import noted_sigterm
 RESULT = "result.json"
 PATIENCE_SECONDS = 1.0
 """How often a process that has nothing left to take looks whether the others are done."""
+ENOUGH_ROWS, FEW_FAILURES = 1000, 10
+"""So many rows speak for a whole job; so few that failed end none, however small it is."""
 OnProgress = Callable[[Progress], None]
 
 
@@ -45,7 +47,7 @@ def caption(
     *,
     formats: tuple[str, ...] = ("jsonl",),
     retry_failed: bool = False,
-    max_failures: float = 0.5,
+    max_failures: float = 0.2,
     ray_workers: int = 0,
     on_progress: OnProgress = lambda progress: None,
 ) -> CaptionReport:
@@ -60,7 +62,8 @@ def caption(
         load: gives model and CLIP; called when there is something to caption.
         formats: outputs, of `outputs.NAMES`.
         retry_failed: try rows that failed once more.
-        max_failures: the job ends when more than this share of its rows failed.
+        max_failures: the job ends when more than this share of its rows failed: of those that are done once they are
+            `ENOUGH_ROWS`, until then of all; never for `FEW_FAILURES` or less, unless it is 0.
         ray_workers: so many actors of Ray do the work; 0: this process.
         on_progress: told after every unit.
 
@@ -81,11 +84,16 @@ def caption(
         torn: set[int] = set()
         written = 0
 
+        def finished() -> list[Record]:
+            """Of the units that are done; what is to be tried again is not."""
+            return [r for u, r in ledger.records.items() if r.attempt > again.get(u, 0)]
+
         def check_failures() -> None:
-            """Those that are to be tried again are none yet."""
-            failed = sum(r.failed for u, r in ledger.records.items() if r.attempt > again.get(u, 0))
-            if failed > max_failures * plan.num_rows:
-                what = f"{failed} of {plan.num_rows} rows failed, more than a share of {max_failures:g}"
+            judged = finished()
+            failed, done = sum(r.failed for r in judged), sum(r.rows for r in judged)
+            of = done if done >= ENOUGH_ROWS else plan.num_rows
+            if failed > (max(FEW_FAILURES, max_failures * of) if max_failures else 0):
+                what = f"{failed} of {done} rows failed, more than a share of {max_failures:g} of {of}"
                 fix = "see error_code in units/*.jsonl; then --retry-failed, or a greater --max-failures"
                 raise DataError(what, where=out, fix=fix)
 
@@ -107,7 +115,7 @@ def caption(
                 check_failures()
             else:
                 written += _work(Worker(out, load, leases, ledger), todo, tell, stopped)
-            if stopped() and any(unit not in ledger.records for unit in range(plan.units)):
+            if stopped() and len(finished()) < plan.units:
                 on_progress(watch.progress("stopped"))
                 return _report(plan, ledger, written, complete=False)
             try:
@@ -167,8 +175,10 @@ def _finish(out: Path, plan: Plan, leases: Leases, formats: tuple[str, ...]) -> 
                 leftover.unlink()
         census = Census(plan.num_rows)
         written = merge(out, plan, ledger, formats, census.look)
-        outputs: dict[str, Any] = {name: {} for name in formats if (out / NAMES[name]).is_dir()}
-        outputs |= {name: {"sha256": sha256_file(out / NAMES[name])} for name in formats if name not in outputs}
+        outputs: dict[str, Any] = {name: {} for name in formats}
+        outputs |= {
+            name: {"sha256": sha256_file(out / NAMES[name])} for name in formats if (out / NAMES[name]).is_file()
+        }
         write_summary(out / "summary.html", plan, ledger, census)
         ledger.tidy()
         record: dict[str, Any] = census.record() | {"units_sha256": digest, "outputs": outputs | written}

@@ -5,6 +5,7 @@ Every output appears under its name whole, by rename. A unit is held at a time, 
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,10 +13,10 @@ import zstandard
 
 from jvlm.errors import DataError, UsageError
 from jvlm.files import new_file, new_folder, sha256_bytes
+from jvlm.images.parquet import pyarrow
 from jvlm.images.shards import image_extension, write_shards
 from jvlm.infer.caption.content import content, image_bytes
 from jvlm.infer.caption.duplicates import FirstSeen
-from jvlm.infer.caption.inputs import pyarrow
 from jvlm.infer.caption.ledger import Ledger, Row, encoded
 from jvlm.infer.caption.plan import Plan
 from jvlm.infer.caption.prompts import fill, templates
@@ -48,6 +49,8 @@ def check_formats(formats: tuple[str, ...]) -> None:
 def merge(out: Path, plan: Plan, ledger: Ledger, formats: tuple[str, ...], look: Write) -> dict[str, Any]:
     """Write the outputs; returns, for shards, how many rows stand there and not. `look` is shown every row, in order.
 
+    Without any caption there are no shards: there is nothing to train on.
+
     Raises Torn for a unit that is not whole.
     """
     written: dict[str, Any] = {}
@@ -59,7 +62,9 @@ def merge(out: Path, plan: Plan, ledger: Ledger, formats: tuple[str, ...], look:
                 write(rows)
     if "shards" in formats:
         left_out: list[str] = []
-        card = write_shards(_samples(plan, ledger, left_out), out / NAMES["shards"])
+        samples = _samples(plan, ledger, left_out)
+        first = next(samples, None)
+        card = write_shards(chain([first], samples), out / NAMES["shards"]) if first else {"num_samples": 0}
         written = {"shards": {"samples": card["num_samples"], "left_out": len(left_out)}}
     return written
 

@@ -3,11 +3,13 @@
 import os
 import time
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TypeVar, cast
 
 from jvlm.errors import DataError, JvlmError
+from jvlm.files import names_below
 from jvlm.images.load import DEFAULT_LIMITS, Limits
 from jvlm.images.shards import download as transport
 from jvlm.images.source import read_source
@@ -18,26 +20,24 @@ T = TypeVar("T")
 def files_of(source: str) -> tuple[str, list[str]]:
     """A folder and the names below it, sorted: of all its files, of those of a glob, or of one file.
 
-    Files and folders whose names begin with a dot are passed over. Raises DataError when `source` does not exist.
+    Files and folders whose names begin with a dot are passed over, links to folders followed (`names_below`). Raises
+    DataError when `source` does not exist.
     """
     if transport.scheme_of(source) is not None:
         return _remote_files(source)
     path = Path(source)
     if path.is_dir():
-        names = [
-            Path(folder, name).relative_to(path).as_posix()
-            for folder, _, files in os.walk(path, onerror=_raise)
-            for name in files
-        ]
-        return source, _shown(names)
+        return source, names_below(path)
     if path.is_file():
         return str(path.parent), [path.name]
     if not has_magic(source):
         raise DataError("file or folder not found", where=source, fix="name a folder, a glob, or a file of images")
     parts = path.parts
     fixed = next(number for number, part in enumerate(parts) if has_magic(part))
-    root = Path(*parts[:fixed])
-    found = glob(str(Path(*parts[fixed:])), root_dir=root, recursive=True)
+    root, pattern = Path(*parts[:fixed]), parts[fixed:]
+    if "**" in pattern:  # Python's own goes round and round where links lead up
+        return str(root), [name for name in names_below(root) if _matches(PurePosixPath(name).parts, pattern)]
+    found = glob(str(Path(*pattern)), root_dir=root)
     return str(root), _shown(name for name in found if (root / name).is_file())
 
 
@@ -64,20 +64,9 @@ def open_file(address: str) -> BinaryIO:
     return cast(BinaryIO, _remote(address, lambda files, path: files.open(path, "rb")))
 
 
-def reading(address: str, read: Callable[[BinaryIO], T]) -> T:
-    """What `read` makes of an open file; one elsewhere is opened several times, should it fail. Raises DataError."""
-    if transport.scheme_of(address) is not None:
-
-        def opened(files: Any, path: str) -> T:
-            with files.open(path, "rb") as file:
-                return read(file)
-
-        return _remote(address, opened)
-    with open_file(address) as file:
-        try:
-            return read(file)
-        except OSError as error:
-            raise DataError(f"cannot be read: {error}", where=address) from None
+def reading(address: str, read: Callable[[], T]) -> T:
+    """What `read` makes of a file; of one elsewhere it is called several times, should it fail. Raises DataError."""
+    return read() if transport.scheme_of(address) is None else _remote(address, lambda *_: read())
 
 
 def read_file(address: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
@@ -136,9 +125,14 @@ def _before_magic(path: str) -> str:
     return "/".join(parts[: next(number for number, part in enumerate(parts) if has_magic(part))])
 
 
+def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a name is one of a glob's; `**` stands for any number of folders, none included."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return _matches(parts, pattern[1:]) or (bool(parts) and _matches(parts[1:], pattern))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
 def _shown(names: Any) -> list[str]:
     return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
-
-
-def _raise(error: OSError) -> None:
-    raise DataError(f"the folder cannot be read: {error.strerror}", where=error.filename) from None

@@ -21,13 +21,14 @@ class Progress:
     units_done: int
     failed: int
     tokens: int
-    rows_per_s: float | None
+    images_per_s: float | None
+    """Items, that is: with several prompts each of them has several rows."""
     tokens_per_s: float | None
     eta_s: float | None
     updated: float
 
     def __str__(self) -> str:
-        rate = f", {self.rows_per_s:.1f} images/s, {self.tokens_per_s:.0f} tokens/s" if self.rows_per_s else ""
+        rate = f", {self.images_per_s:.1f} images/s, {self.tokens_per_s:.0f} tokens/s" if self.images_per_s else ""
         left = f", {self.eta_s / 3600:.2f} h left" if self.eta_s else ""
         return f"{self.rows_done} of {self.rows} rows, {self.failed} failed{rate}{left}"
 
@@ -54,7 +55,7 @@ class Watch:
             units_done=len(self._ledger.records),
             failed=sum(record.failed for record in self._ledger.records.values()),
             tokens=tokens,
-            rows_per_s=rate,
+            images_per_s=rate / self._plan.settings.rows_per_item if rate else None,
             tokens_per_s=(tokens - self._tokens) / seconds if rate else None,
             eta_s=(self._plan.num_rows - rows) / rate if rate else None,
             updated=time.time(),

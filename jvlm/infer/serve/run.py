@@ -1,6 +1,7 @@
 """Starting the server: the model, the service, and uvicorn around the application."""
 
 import ipaddress
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,11 @@ def serve(
     hosts: list[str],
     warn: Callable[[str], None],
 ) -> None:
-    """Serve a model directory until it is stopped. `hosts` are further names the server is reached by."""
+    """Serve a model directory until it is stopped. `hosts` are further names the server is reached by.
+
+    Raises UsageError where nothing can listen, before the model is loaded.
+    """
+    check_free(host, port)
     local = is_loopback(host)
     if not local and key is None:
         warn("warning: anybody who reaches this address can ask; give an API key (--api-key-file)")
@@ -47,6 +52,16 @@ def serve(
         uvicorn.run(make_app(service, name, limits, key=key, hosts=allowed), **uvicorn_settings(host, port))
     finally:
         service.close()
+
+
+def check_free(host: str, port: int) -> None:
+    """Raises UsageError when the port is taken, or the address is none of this machine."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        fix = "give another --port, or end what listens there"
+        raise UsageError(f"cannot listen: {error.strerror}", where=f"{host}:{port}", fix=fix) from None
 
 
 def uvicorn_settings(host: str, port: int) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from open_clip.model import CLIP
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from jvlm.errors import DataError, UsageError
+from jvlm.images.crop import cropped
 from jvlm.images.load import load_image
 from jvlm.images.shards import ShardReader
 from jvlm.model.config import VisionConfig
@@ -52,15 +52,6 @@ def caption_of(sample: Sample) -> str:
         if message.role == "assistant" and message.text.strip():
             return message.text
     raise DataError("an image-text pair without text", where=sample.id)
-
-
-def cropped(image: Image.Image, least: float, seed: tuple[int, ...]) -> Image.Image:
-    """A part of the picture at random, of its shape and of `least` to all of its area; the same for the same seed."""
-    share, right, down = np.random.default_rng(seed).random(3)
-    side = np.sqrt(least + (1 - least) * share)
-    width, height = (max(1, round(length * side)) for length in image.size)
-    left, top = int(right * (image.width - width + 1)), int(down * (image.height - height + 1))
-    return image.crop((left, top, left + width, top + height))
 
 
 class Contrastive:
