@@ -5,7 +5,8 @@ answer of the kind: objects are asked for by position, never by a shape that wou
 asked of equally distributed pairs; a relation's question does not give its axis away.
 
 An answer says again what it is about before what it says of it: looking up then starts from the word just said, which
-a small language model learns in fewer steps (docs/log.md).
+a small language model learns in fewer steps (docs/log.md). That something is not there cannot be looked up: what is
+there is told first.
 """
 
 from collections.abc import Callable
@@ -127,15 +128,15 @@ def _position(scene: Scene, rng: np.random.Generator, gold: str | None) -> Quest
 
 def _existence(scene: Scene, rng: np.random.Generator, gold: str | None) -> Question | None:
     gold = gold or pick(rng, (YES, NO))
-    thing = scene.things[int(rng.integers(len(scene.things)))]
-    pair, reason = thing.pair, f"{thing.position}にあるので、"
+    pair = scene.things[int(rng.integers(len(scene.things)))].pair
     if gold == NO:
         near = near_misses(pair, scene)
-        pair, reason = near[int(rng.integers(len(near)))], "ないので、"
+        pair = near[int(rng.integers(len(near)))]
     text = pick(rng, ("{}はありますか。", "{}は写っていますか。", "画像の中に{}はありますか。"))
-    name = named(*pair, rng)
+    text = text.format(named(*pair, rng))
     verdict = pick(rng, ("はい、あります。", "はい。") if gold == YES else ("いいえ、ありません。", "いいえ。"))
-    return Question("existence", text.format(name), f"{name}は{reason}{verdict}", gold)
+    shown = "、".join(f"{thing.position}に{named(*thing.pair, rng)}" for thing in scene.things)
+    return Question("existence", text, f"{shown}があるので、{verdict}", gold)
 
 
 def near_misses(pair: Pair, scene: Scene) -> list[Pair]:

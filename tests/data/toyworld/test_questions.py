@@ -121,10 +121,9 @@ def test_existence_does_not_leak_through_the_pair_or_the_wording() -> None:
         ((_, colour, shape),) = parse_caption(question.text)
         assert (colour, shape) in TRAIN_PAIRS
         assert ((colour, shape) in scene.pairs) == (question.gold == YES)
-        places = [position for position, *shown in scene.truth if shown == [colour, shape]]
-        name, _, reason = question.answer.partition("は")
-        assert name in question.text
-        assert reason.startswith(tuple(f"{place}にあるので、" for place in places) or "ないので、")
+        reason, _, verdict = question.answer.partition("ので、")
+        assert parse_caption(reason) == frozenset(scene.truth)
+        assert verdict.startswith(question.gold)
         counts[question.gold].update([colour, shape])
         wordings[question.gold][question.text[-8:]] += 1
     for tables in (counts, wordings):
