@@ -6,7 +6,7 @@ asked of equally distributed pairs; a relation's question does not give its axis
 
 An answer says again what it is about before what it says of it: looking up then starts from the word just said, which
 a small language model learns in fewer steps (docs/log.md). That something is not there cannot be looked up: what is
-there is told first.
+there is told first, and then what was asked about.
 """
 
 from collections.abc import Callable
@@ -133,10 +133,10 @@ def _existence(scene: Scene, rng: np.random.Generator, gold: str | None) -> Ques
         near = near_misses(pair, scene)
         pair = near[int(rng.integers(len(near)))]
     text = pick(rng, ("{}はありますか。", "{}は写っていますか。", "画像の中に{}はありますか。"))
-    text = text.format(named(*pair, rng))
-    verdict = pick(rng, ("はい、あります。", "はい。") if gold == YES else ("いいえ、ありません。", "いいえ。"))
+    name = named(*pair, rng)
     shown = "、".join(f"{thing.position}に{named(*thing.pair, rng)}" for thing in scene.things)
-    return Question("existence", text, f"{shown}があるので、{verdict}", gold)
+    answer = f"{shown}があり、{name}は{'あります' if gold == YES else 'ありません'}。"
+    return Question("existence", text.format(name), answer, gold)
 
 
 def near_misses(pair: Pair, scene: Scene) -> list[Pair]:

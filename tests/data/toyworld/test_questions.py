@@ -121,9 +121,11 @@ def test_existence_does_not_leak_through_the_pair_or_the_wording() -> None:
         ((_, colour, shape),) = parse_caption(question.text)
         assert (colour, shape) in TRAIN_PAIRS
         assert ((colour, shape) in scene.pairs) == (question.gold == YES)
-        reason, _, verdict = question.answer.partition("ので、")
-        assert parse_caption(reason) == frozenset(scene.truth)
-        assert verdict.startswith(question.gold)
+        shown, _, verdict = question.answer.partition("があり、")
+        assert parse_caption(shown) == frozenset(scene.truth)
+        name, _, verdict = verdict.partition("は")
+        assert question.text.removeprefix("画像の中に").startswith(name)
+        assert verdict == ("あります。" if question.gold == YES else "ありません。")
         counts[question.gold].update([colour, shape])
         wordings[question.gold][question.text[-8:]] += 1
     for tables in (counts, wordings):
