@@ -270,8 +270,8 @@ def failing(one, places):
 
 @pytest.fixture
 def pictures(tokenizer, processor, caption_shards):
-    rows = PackedRows(ImageSamples(caption_shards, processor), 400, SEED, processor.pad)
-    return NextToken(make_model(tokenizer), rows, PackingConfig(row_length=400, rows=2))
+    rows = PackedRows(ImageSamples(caption_shards, processor), 200, SEED, processor.pad)
+    return NextToken(make_model(tokenizer), rows, PackingConfig(row_length=200, rows=2))
 
 
 def test_a_few_bad_samples_are_written_down_once_and_borne(pictures, tmp_path):
